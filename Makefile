@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything that a person types.  The first run of any of these sets up what it
+# needs, in ${XDG_CACHE_HOME:-~/.cache}/dm-switch.
+#
+#   make              the module and the tool
+#   make demo         see it work, in QEMU
+#   make check        run all tests; TEST=name runs one
+#   make lint         rustfmt, clippy, shellcheck, mandoc
+#   make module       dm-switch.ko; KDIR=tree builds against that tree
+#   make tools        swupload
+#   make kernelinfo   where the kernel's parts are, as shell assignments
+#   make install      the module into updates/, the tool and its manual page
+#                     into PREFIX; make uninstall takes them away
+#   make clean        remove what was built here; the cache stays
+#
+# KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.
+
+PREFIX ?= /usr/local
+export KVER KDIR TEST PREFIX DESTDIR
+
+all: module tools
+
+module:
+	@scripts/module.sh
+
+tools:
+	@scripts/tools.sh
+
+kernelinfo:
+	@scripts/kernel.sh
+
+demo:
+	@scripts/demo.sh
+
+check:
+	@scripts/check.sh
+
+lint:
+	@scripts/lint.sh
+
+install: all
+	@scripts/install.sh
+
+uninstall:
+	@scripts/install.sh --undo
+
+clean:
+	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order
+
+.PHONY: all module tools kernelinfo demo check lint install uninstall clean

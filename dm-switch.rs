@@ -1,0 +1,1996 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device-mapper target `switch`, as Dell posted it in 2011 (v3).
+//!
+//! A switch device stands over the members of a storage array. Its address space is cut into
+//! pages of one size; a page table that userland uploads over generic netlink names the member
+//! that owns each page, and every I/O goes to the owner of its page.
+//!
+//! Sectors are of 512 bytes throughout.
+//!
+//! C header: `dm-switch.h`
+
+use core::{
+    fmt::Write,
+    ops::Range,
+    sync::atomic::{AtomicU32, Ordering}, //
+};
+use kernel::{
+    alloc::AllocError,
+    error::code::EIO,
+    fmt,
+    new_mutex,
+    prelude::*,
+    str::Formatter,
+    sync::{
+        rcu,
+        Arc,
+        Mutex, //
+    },
+    transmute::AsBytes, //
+};
+
+module! {
+    type: DmSwitch,
+    name: "dm_switch",
+    authors: ["the dm-switch developers"],
+    description: "device-mapper target that sends each I/O to the array member owning its page",
+    license: "GPL",
+}
+
+/// What the module registers. Dropped in this order: first no new device, then no new upload.
+#[pin_data]
+struct DmSwitch {
+    #[pin]
+    target: dm::Registration<Switch>,
+    #[pin]
+    familyid: genl::IdFile,
+    #[pin]
+    family: genl::Registration<Uploads>,
+}
+
+impl kernel::InPlaceModule for DmSwitch {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            family <- genl::Registration::new(module, Uploads::new()?),
+            familyid <- genl::IdFile::new(module, family.id()),
+            target <- dm::Registration::new(module, family.handler().volumes.clone()),
+        })
+    }
+}
+
+/// The wire format, and the C that the wrappers call: generated from `dm-switch.h`, device-mapper's
+/// and generic netlink's headers.
+mod abi {
+    #![allow(
+        clippy::all,
+        clippy::cast_lossless,
+        clippy::ptr_as_ptr,
+        clippy::ref_as_ptr,
+        clippy::undocumented_unsafe_blocks,
+        dead_code,
+        improper_ctypes,
+        missing_docs,
+        non_camel_case_types,
+        non_snake_case,
+        non_upper_case_globals,
+        unreachable_pub,
+        unsafe_op_in_unsafe_fn
+    )]
+
+    use core::mem::{
+        offset_of,
+        size_of, //
+    };
+    use kernel::{
+        bindings::*,
+        ffi,
+        prelude::*,
+        transmute::{AsBytes, FromBytes}, //
+    };
+    use pin_init::MaybeZeroable;
+
+    include!("bindings.rs");
+
+    /// Bytes of a message before its first entry.
+    pub(crate) const HEADER_LEN: usize = offset_of!(IpcPgTable, ptbl_buff);
+
+    static_assert!(size_of::<IpcPgTable>() == 44);
+    static_assert!(offset_of!(IpcPgTable, total_len) == 0);
+    static_assert!(offset_of!(IpcPgTable, opcode) == 4);
+    static_assert!(offset_of!(IpcPgTable, userland) == 8);
+    static_assert!(offset_of!(IpcPgTable, dev_major) == 16);
+    static_assert!(offset_of!(IpcPgTable, dev_minor) == 20);
+    static_assert!(offset_of!(IpcPgTable, page_total) == 24);
+    static_assert!(offset_of!(IpcPgTable, page_offset) == 28);
+    static_assert!(offset_of!(IpcPgTable, page_count) == 32);
+    static_assert!(offset_of!(IpcPgTable, dev_count) == 36);
+    static_assert!(offset_of!(IpcPgTable, pte_bits) == 38);
+    static_assert!(offset_of!(IpcPgTable, reserved) == 39);
+    static_assert!(HEADER_LEN == 40);
+    static_assert!(size_of::<IpcResponse>() == 284);
+    static_assert!(offset_of!(IpcResponse, total_len) == 0);
+    static_assert!(offset_of!(IpcResponse, opcode) == 4);
+    static_assert!(offset_of!(IpcResponse, userland) == 8);
+    static_assert!(offset_of!(IpcResponse, dev_major) == 16);
+    static_assert!(offset_of!(IpcResponse, dev_minor) == 20);
+    static_assert!(offset_of!(IpcResponse, status) == 24);
+    static_assert!(offset_of!(IpcResponse, err_str) == 28);
+
+    // SAFETY: The struct has integer fields only, so every bit pattern is a value of it.
+    unsafe impl FromBytes for IpcPgTable {}
+
+    // SAFETY: The struct has integer fields only, and the offsets asserted above leave no padding
+    // between them or at the end.
+    unsafe impl AsBytes for IpcPgTable {}
+
+    // SAFETY: As for `IpcPgTable`.
+    unsafe impl AsBytes for IpcResponse {}
+}
+
+/// Device-mapper targets, and what a target's map needs to run without a lock.
+///
+/// C header: [`include/linux/device-mapper.h`](srctree/include/linux/device-mapper.h)
+mod dm {
+    use super::abi;
+    use core::{
+        fmt::{self, Write},
+        marker::PhantomData,
+        ptr::NonNull,
+        slice,
+        sync::atomic::{AtomicPtr, Ordering}, //
+    };
+    use kernel::{
+        bindings,
+        container_of,
+        error::{from_result, to_result},
+        ffi::{c_char, c_int, c_uint, c_ulong, c_void},
+        new_mutex,
+        prelude::*,
+        sync::{rcu, Mutex, MutexGuard},
+        types::Opaque, //
+    };
+
+    /// A device-mapper target.
+    pub(crate) trait Target: Sized + Send + Sync {
+        /// The name that table lines use.
+        const NAME: &'static CStr;
+
+        /// The target's version.
+        const VERSION: [u32; 3];
+
+        /// What a constructor says that runs out of memory.
+        const OUT_OF_MEMORY: &'static CStr;
+
+        /// What the target's devices share.
+        type Shared: Send + Sync;
+
+        /// Constructs a device's target from the arguments of its table line.
+        fn new(
+            shared: &Self::Shared,
+            constructor: &mut Constructor<'_>,
+            args: &Args<'_>,
+        ) -> Result<Self, Refusal>;
+
+        /// Returns which of the constructor's devices takes the I/O that begins `offset` sectors
+        /// from the target's begin. It goes there at the same offset from the device's start.
+        ///
+        /// Flushes do not come here: each goes to every device.
+        fn map(&self, offset: u64) -> usize;
+
+        /// Writes the line that `dmsetup status` shows.
+        fn info(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
+
+        /// Writes the arguments that construct the same target again.
+        fn table(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
+
+        /// Writes what is measured when a table is loaded, after the target's name and version.
+        fn ima(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
+
+        /// Answers `dmsetup message`; fails with `EINVAL` on a message that it does not know.
+        fn message(&self, args: &Args<'_>, answer: &mut StatusWriter<'_>) -> Result;
+
+        /// Returns the device that ioctls are passed to.
+        fn prepare_ioctl(devices: &[Device]) -> Result<&Device>;
+    }
+
+    /// Why a constructor refused, in device-mapper's words.
+    pub(crate) struct Refusal {
+        /// Goes into the log and to userland.
+        pub(crate) text: &'static CStr,
+        /// The errno.
+        pub(crate) error: Error,
+    }
+
+    /// The arguments of a table line or a message.
+    pub(crate) struct Args<'a>(&'a [*mut c_char]);
+
+    impl<'a> Args<'a> {
+        /// # Safety
+        ///
+        /// `argv` must point to `argc` strings, which stay as they are for `'a`.
+        unsafe fn from_raw(argc: c_uint, argv: *mut *mut c_char) -> Self {
+            if argc == 0 {
+                return Self(&[]);
+            }
+            // SAFETY: `argv` points to `argc` pointers by this function's requirements.
+            Self(unsafe { slice::from_raw_parts(argv, argc as usize) })
+        }
+
+        /// Returns how many there are.
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        /// Returns the argument at `index`, which must be below [`Self::len`].
+        pub(crate) fn get(&self, index: usize) -> &'a CStr {
+            // SAFETY: `from_raw` was promised strings that live for `'a`.
+            unsafe { CStr::from_char_ptr(self.0[index]) }
+        }
+    }
+
+    /// A target under construction.
+    pub(crate) struct Constructor<'a> {
+        ti: NonNull<abi::dm_target>,
+        devices: KVec<Device>,
+        _target: PhantomData<&'a mut abi::dm_target>,
+    }
+
+    impl Constructor<'_> {
+        /// Returns the length of the target in sectors.
+        pub(crate) fn len(&self) -> u64 {
+            // SAFETY: `ti` is valid while its constructor runs.
+            unsafe { (*self.ti.as_ptr()).len }
+        }
+
+        /// Returns the major and minor number of the mapped device.
+        pub(crate) fn device_number(&self) -> (u32, u32) {
+            // SAFETY: `ti` is valid while its constructor runs, its table belongs to a mapped
+            // device, and a mapped device has a disk.
+            let disk = unsafe { &*abi::dm_disk(abi::dm_table_get_md((*self.ti.as_ptr()).table)) };
+            (disk.major as u32, disk.first_minor as u32)
+        }
+
+        /// Sees to it that no I/O crosses a multiple of `sectors` from the target's begin.
+        pub(crate) fn split_at(&mut self, sectors: u32) -> Result {
+            // SAFETY: `ti` is valid while its constructor runs.
+            to_result(unsafe {
+                abi::dm_set_target_max_io_len(self.ti.as_ptr(), u64::from(sectors))
+            })
+        }
+
+        /// Makes room for so many devices.
+        pub(crate) fn reserve(&mut self, devices: usize) -> Result {
+            Ok(self.devices.reserve(devices, GFP_KERNEL)?)
+        }
+
+        /// Opens the device at `path`, to be used from sector `start` on.
+        pub(crate) fn take_device(&mut self, path: &CStr, start: u64) -> Result<&Device> {
+            let ti = self.ti.as_ptr();
+            let mut dev = core::ptr::null_mut();
+            // SAFETY: `ti` is valid while its constructor runs, `path` is a string, and `dev` is
+            // written before it is read.
+            to_result(unsafe {
+                let mode = abi::dm_table_get_mode((*ti).table);
+                abi::dm_get_device(ti, path.as_char_ptr(), mode, &mut dev)
+            })?;
+            let dev = NonNull::new(dev).ok_or(ENODEV)?;
+            let device = Device {
+                ti: self.ti,
+                dev,
+                start,
+            };
+            self.devices.push(device, GFP_KERNEL)?;
+            self.devices.last().ok_or(ENODEV)
+        }
+    }
+
+    /// A device behind a target, given back when it is dropped.
+    ///
+    /// # Invariants
+    ///
+    /// `dev` was got for `ti`, which outlives this: nothing but [`Constructor`] and [`Instance`]
+    /// owns a `Device`, and the latter goes with its target.
+    pub(crate) struct Device {
+        ti: NonNull<abi::dm_target>,
+        dev: NonNull<abi::dm_dev>,
+        start: u64,
+    }
+
+    // SAFETY: A `Device` is changed only by its drop, which device-mapper may call on any thread.
+    unsafe impl Send for Device {}
+
+    // SAFETY: The methods only read what device-mapper leaves as it is while the device is held.
+    unsafe impl Sync for Device {}
+
+    impl Device {
+        /// Returns the device's name, `major:minor`.
+        pub(crate) fn name(&self) -> &str {
+            // SAFETY: `dev` is valid by the type's invariants, and its name ends with a NUL.
+            let name = unsafe { CStr::from_char_ptr((*self.dev.as_ptr()).name.as_ptr()) };
+            name.to_str().unwrap_or_default()
+        }
+
+        /// Returns the sector from which on the target uses the device.
+        pub(crate) fn start(&self) -> u64 {
+            self.start
+        }
+
+        /// Returns the length of the whole device in sectors.
+        pub(crate) fn len(&self) -> u64 {
+            // SAFETY: `bdev` is valid while the device is held.
+            unsafe { (*self.bdev()).bd_nr_sectors }
+        }
+
+        fn bdev(&self) -> *mut bindings::block_device {
+            // SAFETY: `dev` is valid by the type's invariants.
+            unsafe { (*self.dev.as_ptr()).bdev }
+        }
+    }
+
+    impl Drop for Device {
+        fn drop(&mut self) {
+            // SAFETY: By the type's invariants, `dev` was got for `ti` and not given back.
+            unsafe { abi::dm_put_device(self.ti.as_ptr(), self.dev.as_ptr()) };
+        }
+    }
+
+    /// A target with its devices, as `dm_target::private` owns it.
+    struct Instance<T> {
+        // Dropped first: the devices are there for as long as the target.
+        target: T,
+        devices: KVec<Device>,
+    }
+
+    impl<T: Target> Instance<T> {
+        /// # Safety
+        ///
+        /// `ti` must be a target that [`Registration::construct`] constructed.
+        unsafe fn of<'a>(ti: *mut abi::dm_target) -> &'a Self {
+            // SAFETY: `construct` left a leaked box of this type there.
+            unsafe { &*(*ti).private.cast() }
+        }
+    }
+
+    /// A bio that a target is to map.
+    ///
+    /// # Invariants
+    ///
+    /// The pointer is to a bio that is this target's to change.
+    struct Bio(*mut bindings::bio);
+
+    impl Bio {
+        /// Whether this is a flush without data, which device-mapper makes one of for each device.
+        fn is_flush(&self) -> bool {
+            // SAFETY: The bio is valid by the type's invariants.
+            let bio = unsafe { &*self.0 };
+            bio.bi_opf & (1 << bindings::req_flag_bits___REQ_PREFLUSH) != 0
+                && bio.bi_iter.bi_size == 0
+        }
+
+        /// Returns which of the devices the flush is for.
+        fn flush_number(&self) -> usize {
+            // SAFETY: The bio is valid by the type's invariants, and device-mapper's own.
+            unsafe { abi::dm_bio_get_target_bio_nr(self.0) as usize }
+        }
+
+        fn sector(&self) -> u64 {
+            // SAFETY: The bio is valid by the type's invariants.
+            unsafe { (*self.0).bi_iter.bi_sector }
+        }
+
+        fn set_sector(&mut self, sector: u64) {
+            // SAFETY: The bio is valid and ours to change by the type's invariants.
+            unsafe { (*self.0).bi_iter.bi_sector = sector };
+        }
+
+        fn set_device(&mut self, device: &Device) {
+            // SAFETY: The bio is valid and ours to change by the type's invariants; the device is
+            // open for as long as the target is there.
+            unsafe { abi::helper_bio_set_dev(self.0, device.bdev()) };
+        }
+    }
+
+    /// Writes into the buffer of a status or message ioctl. What does not fit is cut off, and
+    /// device-mapper then has userland ask again with a larger buffer.
+    pub(crate) struct StatusWriter<'a> {
+        next: *mut u8,
+        /// Bytes from `next` on, one of which is for the NUL.
+        room: usize,
+        _buffer: PhantomData<&'a mut [u8]>,
+    }
+
+    impl StatusWriter<'_> {
+        /// # Safety
+        ///
+        /// `buffer` must be valid for writes of `len` bytes while the writer is used.
+        unsafe fn new(buffer: *mut c_char, len: c_uint) -> Self {
+            if len > 0 {
+                // SAFETY: There is a byte to write by this function's requirements.
+                unsafe { buffer.write(0) };
+            }
+            Self {
+                next: buffer,
+                room: len as usize,
+                _buffer: PhantomData,
+            }
+        }
+    }
+
+    impl fmt::Write for StatusWriter<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let len = text.len().min(self.room.saturating_sub(1));
+            if len > 0 {
+                // SAFETY: `len` is less than the `room` bytes that are valid for writes from
+                // `next` on, so the text and a NUL behind it fit.
+                unsafe {
+                    self.next.copy_from_nonoverlapping(text.as_ptr(), len);
+                    self.next = self.next.add(len);
+                    self.next.write(0);
+                }
+                self.room -= len;
+            }
+            Ok(())
+        }
+    }
+
+    /// A target that table lines can name. Dropping it takes the name back.
+    #[pin_data(PinnedDrop)]
+    pub(crate) struct Registration<T: Target> {
+        shared: T::Shared,
+        #[pin]
+        target_type: Opaque<abi::target_type>,
+    }
+
+    // SAFETY: A registration may be undone on any thread, and `shared` may be moved to it.
+    unsafe impl<T: Target> Send for Registration<T> {}
+
+    // SAFETY: Nothing but device-mapper, under its own lock, writes to `target_type`.
+    unsafe impl<T: Target> Sync for Registration<T> {}
+
+    impl<T: Target> Registration<T> {
+        /// Registers the target; fails with `EBUSY` where the name is taken.
+        pub(crate) fn new(
+            module: &'static ThisModule,
+            shared: T::Shared,
+        ) -> impl PinInit<Self, Error> {
+            try_pin_init!(Self {
+                shared,
+                target_type <- Opaque::try_ffi_init(move |slot: *mut abi::target_type| {
+                    // SAFETY: `slot` is valid for writes.
+                    unsafe { slot.write(Self::target_type(module)) };
+                    // SAFETY: The target type is complete, and pinned until it is unregistered.
+                    to_result(unsafe { abi::dm_register_target(slot) }).inspect_err(Self::explain)
+                }),
+            })
+        }
+
+        fn explain(error: &Error) {
+            pr_err!("dm_register_target() failed {}\n", error.to_errno());
+            if *error == EBUSY {
+                pr_err!(
+                    "another module holds the target name \"{}\"; unload it (the kernel's own: \
+                     rmmod dm-switch), then load this one\n",
+                    T::NAME,
+                );
+            }
+        }
+
+        fn target_type(module: &'static ThisModule) -> abi::target_type {
+            abi::target_type {
+                name: T::NAME.as_char_ptr(),
+                version: T::VERSION,
+                features: u64::from(abi::DM_TARGET_NOWAIT),
+                module: module.as_ptr(),
+                ctr: Some(Self::ctr_callback),
+                dtr: Some(Self::dtr_callback),
+                map: Some(Self::map_callback),
+                status: Some(Self::status_callback),
+                message: Some(Self::message_callback),
+                prepare_ioctl: Some(Self::prepare_ioctl_callback),
+                iterate_devices: Some(Self::iterate_devices_callback),
+                ..Default::default()
+            }
+        }
+
+        /// # Safety
+        ///
+        /// `ti` must be a valid target of this type, with nothing constructed in it, and `args` its
+        /// arguments.
+        unsafe fn construct(ti: *mut abi::dm_target, args: &Args<'_>) -> Result<(), Refusal> {
+            // SAFETY: `ti` is valid, and its type is the one embedded in a registration, which is
+            // there for as long as its module, which device-mapper holds.
+            let registration = unsafe {
+                let target_type = Opaque::cast_from((*ti).type_).cast_mut();
+                &*container_of!(target_type, Self, target_type)
+            };
+            let mut constructor = Constructor {
+                ti: NonNull::new(ti).ok_or(Refusal {
+                    text: T::OUT_OF_MEMORY,
+                    error: ENOMEM,
+                })?,
+                devices: KVec::new(),
+                _target: PhantomData,
+            };
+            let target = T::new(&registration.shared, &mut constructor, args)?;
+            let devices = constructor.devices;
+            let flushes = devices.len() as c_uint;
+            let instance =
+                KBox::new(Instance { target, devices }, GFP_KERNEL).map_err(|_| Refusal {
+                    text: T::OUT_OF_MEMORY,
+                    error: ENOMEM,
+                })?;
+            // SAFETY: `ti` is valid and its constructor's to change.
+            let ti = unsafe { &mut *ti };
+            ti.private = KBox::into_raw(instance).cast();
+            // Where every target of the table allows it, device-mapper flushes each device once by
+            // itself; in a mixed table it sends so many flushes through the map.
+            ti.num_flush_bios = flushes;
+            ti.set_flush_bypasses_map(true);
+            Ok(())
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a target of this type that is not constructed yet and
+        /// `argc` arguments in `argv`.
+        unsafe extern "C" fn ctr_callback(
+            ti: *mut abi::dm_target,
+            argc: c_uint,
+            argv: *mut *mut c_char,
+        ) -> c_int {
+            // SAFETY: `argv` holds `argc` strings while the constructor runs.
+            let args = unsafe { Args::from_raw(argc, argv) };
+            // SAFETY: `ti` is valid and unconstructed by this function's requirements.
+            match unsafe { Self::construct(ti, &args) } {
+                Ok(()) => 0,
+                Err(refusal) => {
+                    // SAFETY: `ti` is valid; the text is static, and device-mapper only reads it.
+                    unsafe { (*ti).error = refusal.text.as_char_ptr().cast_mut() };
+                    refusal.error.to_errno()
+                }
+            }
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, once, with a constructed target of this type that no
+        /// other function of this type is running on.
+        unsafe extern "C" fn dtr_callback(ti: *mut abi::dm_target) {
+            // SAFETY: `construct` leaked a box of this type there; nothing uses it any more.
+            drop(unsafe { KBox::<Instance<T>>::from_raw((*ti).private.cast()) });
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type and a bio for it.
+        unsafe extern "C" fn map_callback(
+            ti: *mut abi::dm_target,
+            bio: *mut bindings::bio,
+        ) -> c_int {
+            // SAFETY: The target is constructed.
+            let instance = unsafe { Instance::<T>::of(ti) };
+            // SAFETY: `ti` is valid.
+            let begin = unsafe { (*ti).begin };
+            let mut bio = Bio(bio);
+            let flush = bio.is_flush();
+            let offset = bio.sector().wrapping_sub(begin);
+            let number = if flush {
+                bio.flush_number()
+            } else {
+                instance.target.map(offset)
+            };
+            let Some(device) = instance.devices.get(number) else {
+                return abi::DM_MAPIO_KILL as c_int;
+            };
+            bio.set_device(device);
+            if !flush {
+                // Device-mapper has checked that start and length are within the device.
+                bio.set_sector(device.start.wrapping_add(offset));
+            }
+            abi::DM_MAPIO_REMAPPED as c_int
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type and a buffer of
+        /// `maxlen` bytes.
+        unsafe extern "C" fn status_callback(
+            ti: *mut abi::dm_target,
+            kind: abi::status_type_t,
+            _flags: c_uint,
+            result: *mut c_char,
+            maxlen: c_uint,
+        ) {
+            // SAFETY: The target is constructed.
+            let Instance { target, devices } = unsafe { Instance::<T>::of(ti) };
+            // SAFETY: `result` has room for `maxlen` bytes by this function's requirements.
+            let mut line = unsafe { StatusWriter::new(result, maxlen) };
+            let written = match kind {
+                abi::status_type_t_STATUSTYPE_INFO => target.info(devices, &mut line),
+                abi::status_type_t_STATUSTYPE_TABLE => target.table(devices, &mut line),
+                abi::status_type_t_STATUSTYPE_IMA => {
+                    let [major, minor, patch] = T::VERSION;
+                    let name = T::NAME.to_str().unwrap_or_default();
+                    write!(
+                        line,
+                        "target_name={name},target_version={major}.{minor}.{patch}"
+                    )
+                    .and_then(|()| target.ima(devices, &mut line))
+                }
+                _ => Ok(()),
+            };
+            // The writer cuts off and does not fail.
+            let _ = written;
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type, `argc` arguments
+        /// in `argv`, and a buffer of `maxlen` bytes.
+        unsafe extern "C" fn message_callback(
+            ti: *mut abi::dm_target,
+            argc: c_uint,
+            argv: *mut *mut c_char,
+            result: *mut c_char,
+            maxlen: c_uint,
+        ) -> c_int {
+            // SAFETY: The target is constructed.
+            let instance = unsafe { Instance::<T>::of(ti) };
+            // SAFETY: `argv` holds `argc` strings while the message is handled.
+            let args = unsafe { Args::from_raw(argc, argv) };
+            // SAFETY: `result` has room for `maxlen` bytes by this function's requirements.
+            let mut answer = unsafe { StatusWriter::new(result, maxlen) };
+            // 1 says that there is an answer in the buffer.
+            from_result(|| instance.target.message(&args, &mut answer).map(|()| 1))
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type and a place for the
+        /// device.
+        unsafe extern "C" fn prepare_ioctl_callback(
+            ti: *mut abi::dm_target,
+            bdev: *mut *mut bindings::block_device,
+            _cmd: c_uint,
+            _arg: c_ulong,
+            _forward: *mut bool,
+        ) -> c_int {
+            // SAFETY: The target is constructed.
+            let instance = unsafe { Instance::<T>::of(ti) };
+            // SAFETY: `ti` is valid.
+            let len = unsafe { (*ti).len };
+            from_result(|| {
+                let device = T::prepare_ioctl(&instance.devices)?;
+                // SAFETY: `bdev` is valid for a write by this function's requirements.
+                unsafe { *bdev = device.bdev() };
+                // 1 says that the target is not the whole device: device-mapper then wants
+                // CAP_SYS_RAWIO.
+                Ok(c_int::from(device.start != 0 || device.len() != len))
+            })
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type and a callout that
+        /// takes `data`.
+        unsafe extern "C" fn iterate_devices_callback(
+            ti: *mut abi::dm_target,
+            callout: abi::iterate_devices_callout_fn,
+            data: *mut c_void,
+        ) -> c_int {
+            // SAFETY: The target is constructed.
+            let instance = unsafe { Instance::<T>::of(ti) };
+            // SAFETY: `ti` is valid.
+            let len = unsafe { (*ti).len };
+            let Some(callout) = callout else { return 0 };
+            instance
+                .devices
+                .iter()
+                // SAFETY: The callout is called as device-mapper asks: with its target, a device
+                // of it, the sectors used of the device, and its own data.
+                .map(|device| unsafe { callout(ti, device.dev.as_ptr(), device.start, len, data) })
+                .find(|&result| result != 0)
+                .unwrap_or(0)
+        }
+    }
+
+    #[pinned_drop]
+    impl<T: Target> PinnedDrop for Registration<T> {
+        fn drop(self: Pin<&mut Self>) {
+            // SAFETY: `new` registered it; no device of it is left, for each holds the module.
+            unsafe { abi::dm_unregister_target(self.target_type.get()) };
+        }
+    }
+
+    /// Event counts that a map may add to: each CPU has its own, so no cache line is shared.
+    ///
+    /// # Invariants
+    ///
+    /// `counts` is an allocation of `len` counts for every possible CPU.
+    pub(crate) struct Counters {
+        counts: NonNull<u64>,
+        len: usize,
+    }
+
+    // SAFETY: The counts belong to no thread.
+    unsafe impl Send for Counters {}
+
+    // SAFETY: A CPU adds to its own counts only, and atomically against being interrupted.
+    unsafe impl Sync for Counters {}
+
+    impl Counters {
+        /// Makes `len` counts of 0; `len` is above 0.
+        pub(crate) fn new(len: usize) -> Result<Self> {
+            // SAFETY: The function has no requirements.
+            let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
+            let counts = NonNull::new(counts).ok_or(ENOMEM)?;
+            Ok(Self { counts, len })
+        }
+
+        /// Adds 1 to the count at `index`, which is below the number of counts.
+        pub(crate) fn count(&self, index: usize) {
+            if index < self.len {
+                // SAFETY: `index` is within the allocation.
+                unsafe { abi::helper_this_cpu_inc(self.counts.as_ptr().wrapping_add(index)) };
+            }
+        }
+
+        /// Returns the counts' sums over all CPUs.
+        pub(crate) fn sums(&self) -> impl Iterator<Item = u64> + '_ {
+            (0..self.len).map(|index| {
+                // SAFETY: `index` is within the allocation.
+                unsafe { abi::helper_percpu_sum(self.counts.as_ptr().wrapping_add(index)) }
+            })
+        }
+    }
+
+    impl Drop for Counters {
+        fn drop(&mut self) {
+            // SAFETY: The allocation is ours by the type's invariants.
+            unsafe { bindings::free_percpu(self.counts.as_ptr().cast()) };
+        }
+    }
+
+    /// Whether a map may write one more warning to the log, for the function `name`.
+    pub(crate) fn may_warn(name: &CStr) -> bool {
+        // SAFETY: `name` is a string.
+        unsafe { abi::helper_ratelimit(name.as_char_ptr()) }
+    }
+
+    /// A value that a map reads without waiting while one writer at a time replaces it.
+    ///
+    /// # Invariants
+    ///
+    /// `current` is null or came from a box, and is freed only when no reader can hold it.
+    #[pin_data(PinnedDrop)]
+    pub(crate) struct Rcu<T: Send + Sync> {
+        current: AtomicPtr<T>,
+        #[pin]
+        writer: Mutex<()>,
+        _owned: PhantomData<KBox<T>>,
+    }
+
+    impl<T: Send + Sync> Rcu<T> {
+        /// Makes one that holds nothing yet.
+        pub(crate) fn new() -> impl PinInit<Self> {
+            pin_init!(Self {
+                current: AtomicPtr::new(core::ptr::null_mut()),
+                writer <- new_mutex!(()),
+                _owned: PhantomData,
+            })
+        }
+
+        /// Returns the value; it stays valid for as long as `guard` is held, though perhaps not
+        /// current.
+        pub(crate) fn read<'a>(&'a self, _guard: &'a rcu::Guard) -> Option<&'a T> {
+            // SAFETY: By the type's invariants the value is not freed before all readers that
+            // could have seen it, of which the guard makes this one, are done.
+            unsafe { self.current.load(Ordering::Acquire).as_ref() }
+        }
+
+        /// Waits for other writers.
+        pub(crate) fn lock(&self) -> Writer<'_, T> {
+            Writer {
+                rcu: self,
+                _lock: self.writer.lock(),
+            }
+        }
+    }
+
+    #[pinned_drop]
+    impl<T: Send + Sync> PinnedDrop for Rcu<T> {
+        fn drop(self: Pin<&mut Self>) {
+            // No reader is left, for a reader borrows the `Rcu`.
+            if let Some(last) = NonNull::new(self.current.load(Ordering::Relaxed)) {
+                // SAFETY: By the type's invariants the pointer came from a box.
+                drop(unsafe { KBox::from_raw(last.as_ptr()) });
+            }
+        }
+    }
+
+    /// The right to replace the value of an [`Rcu`].
+    pub(crate) struct Writer<'a, T: Send + Sync> {
+        rcu: &'a Rcu<T>,
+        _lock: MutexGuard<'a, ()>,
+    }
+
+    impl<T: Send + Sync> Writer<'_, T> {
+        /// Returns the value.
+        pub(crate) fn get(&self) -> Option<&T> {
+            // SAFETY: The value stays current while `self` is borrowed: nothing but `replace`,
+            // which needs it mutably and is kept out of other threads by the lock, replaces it.
+            unsafe { self.rcu.current.load(Ordering::Relaxed).as_ref() }
+        }
+
+        /// Puts `value` in the place of the old one, which readers may still be reading.
+        pub(crate) fn replace(&mut self, value: KBox<T>) -> Retired<T> {
+            let old = self
+                .rcu
+                .current
+                .swap(KBox::into_raw(value), Ordering::AcqRel);
+            // SAFETY: By the type's invariants the pointer, if any, came from a box.
+            Retired(NonNull::new(old).map(|old| unsafe { KBox::from_raw(old.as_ptr()) }))
+        }
+    }
+
+    /// A value that was replaced. Its drop waits for the last reader, and may sleep.
+    pub(crate) struct Retired<T>(Option<KBox<T>>);
+
+    impl<T> Drop for Retired<T> {
+        fn drop(&mut self) {
+            if self.0.is_some() {
+                // SAFETY: What replaces a value may sleep.
+                unsafe { bindings::synchronize_rcu() };
+            }
+        }
+    }
+}
+
+/// Generic netlink families of one command with one attribute, for userland from before the kernel
+/// looked closely at what it was sent.
+///
+/// C header: [`include/net/genetlink.h`](srctree/include/net/genetlink.h)
+mod genl {
+    use super::abi;
+    use core::{
+        mem::{size_of, size_of_val},
+        ptr::NonNull,
+        slice, //
+    };
+    use kernel::{
+        bindings,
+        container_of,
+        error::{from_result, to_result},
+        ffi::{c_char, c_int, c_uint, c_void},
+        prelude::*,
+        transmute::AsBytes,
+        types::Opaque, //
+    };
+
+    /// The type of the attribute, the only one that a family here has.
+    pub(crate) const ATTRIBUTE: usize = 1;
+
+    /// Bytes of an attribute before its payload (`NLA_HDRLEN`).
+    pub(crate) const ATTRIBUTE_HEADER_LEN: usize = size_of::<bindings::nlattr>();
+
+    /// A generic netlink family.
+    pub(crate) trait Family: Sized + Send + Sync {
+        /// The name by which userland finds the family.
+        const NAME: &'static CStr;
+
+        /// The family's version.
+        const VERSION: u8;
+
+        /// The command.
+        const COMMAND: u8;
+
+        /// Bytes that the attribute's payload may have at most.
+        const MAX_LEN: u16;
+
+        /// Handles the command, which takes `CAP_NET_ADMIN` to send.
+        ///
+        /// Commands come one at a time, and from the initial network namespace only.
+        fn handle(&self, request: &Request<'_>) -> Result;
+    }
+
+    /// A family that userland can find. Dropping it removes the family, after the command that is
+    /// being handled.
+    #[pin_data(PinnedDrop)]
+    pub(crate) struct Registration<F: Family> {
+        handler: F,
+        #[pin]
+        family: Opaque<abi::genl_family>,
+    }
+
+    // SAFETY: A registration may be undone on any thread, and the handler may be moved to it.
+    unsafe impl<F: Family> Send for Registration<F> {}
+
+    // SAFETY: Once registered, `family` is only read here.
+    unsafe impl<F: Family> Sync for Registration<F> {}
+
+    impl<F: Family> Registration<F> {
+        const POLICIES: &'static [abi::nla_policy] = &{
+            let mut policies: [abi::nla_policy; ATTRIBUTE + 1] =
+                [pin_init::zeroed(), pin_init::zeroed()];
+            policies[ATTRIBUTE].type_ = abi::NLA_BINARY as u8;
+            policies[ATTRIBUTE].len = F::MAX_LEN;
+            policies
+        };
+
+        const COMMANDS: &'static [abi::genl_small_ops] = &[abi::genl_small_ops {
+            cmd: F::COMMAND,
+            flags: abi::GENL_ADMIN_PERM as u8,
+            validate: abi::genl_validate_flags_GENL_DONT_VALIDATE_STRICT as u8,
+            doit: Some(Self::doit_callback),
+            ..pin_init::zeroed()
+        }];
+
+        /// Registers the family.
+        pub(crate) fn new(module: &'static ThisModule, handler: F) -> impl PinInit<Self, Error> {
+            try_pin_init!(Self {
+                handler,
+                family <- Opaque::try_ffi_init(move |slot: *mut abi::genl_family| {
+                    // SAFETY: `slot` is valid for writes.
+                    unsafe { slot.write(Self::family(module)) };
+                    // SAFETY: The family is complete, and pinned until it is unregistered.
+                    to_result(unsafe { abi::genl_register_family(slot) })
+                        .inspect_err(|e| pr_err!("genl_register_family() failed {}\n", e.to_errno()))
+                }),
+            })
+        }
+
+        fn family(module: &'static ThisModule) -> abi::genl_family {
+            let mut family = abi::genl_family {
+                version: c_uint::from(F::VERSION),
+                maxattr: ATTRIBUTE as c_uint,
+                policy: Self::POLICIES.as_ptr(),
+                small_ops: Self::COMMANDS.as_ptr(),
+                n_small_ops: 1,
+                // No command is new enough for the kernel to check its header's reserved field.
+                resv_start_op: F::COMMAND + 1,
+                module: module.as_ptr(),
+                ..Default::default()
+            };
+            let name = F::NAME.to_bytes_with_nul();
+            family.name[..name.len()].copy_from_slice(name);
+            family
+        }
+
+        /// Returns what handles the commands.
+        pub(crate) fn handler(&self) -> &F {
+            &self.handler
+        }
+
+        /// Returns the family's number.
+        pub(crate) fn id(&self) -> c_int {
+            // SAFETY: The number stays as it is while the family is registered.
+            unsafe { (*self.family.get()).id }
+        }
+
+        /// # Safety
+        ///
+        /// Called by generic netlink only, with a message for this family.
+        unsafe extern "C" fn doit_callback(
+            _skb: *mut bindings::sk_buff,
+            info: *mut abi::genl_info,
+        ) -> c_int {
+            // SAFETY: `info` is valid while the message is handled.
+            let info = unsafe { &*info };
+            // SAFETY: The family is the one embedded in a registration, whose drop waits for this
+            // function.
+            let registration = unsafe {
+                let family = Opaque::cast_from(info.family).cast_mut();
+                &*container_of!(family, Self, family)
+            };
+            let request = Request {
+                info,
+                command: F::COMMAND,
+            };
+            from_result(|| registration.handler.handle(&request).map(|()| 0))
+        }
+    }
+
+    #[pinned_drop]
+    impl<F: Family> PinnedDrop for Registration<F> {
+        fn drop(self: Pin<&mut Self>) {
+            // SAFETY: `new` registered it.
+            unsafe { abi::genl_unregister_family(self.family.get()) };
+        }
+    }
+
+    /// A command from userland.
+    pub(crate) struct Request<'a> {
+        info: &'a abi::genl_info,
+        command: u8,
+    }
+
+    impl Request<'_> {
+        /// Returns the payload of the command's attribute, if it has the attribute.
+        pub(crate) fn attribute(&self) -> Option<&[u8]> {
+            // SAFETY: Generic netlink leaves a pointer for every type up to the family's highest.
+            let attribute = NonNull::new(unsafe { *self.info.attrs.add(ATTRIBUTE) })?;
+            // SAFETY: Generic netlink has checked the attribute's length, which counts its header,
+            // and the message stays as it is while it is handled.
+            unsafe {
+                let len = usize::from((*attribute.as_ptr()).nla_len);
+                let payload = attribute.as_ptr().cast::<u8>().add(ATTRIBUTE_HEADER_LEN);
+                Some(slice::from_raw_parts(payload, len - ATTRIBUTE_HEADER_LEN))
+            }
+        }
+
+        /// Allocates the answer, with room for one attribute that holds a `T`.
+        pub(crate) fn reply<T: AsBytes>(&self) -> Result<Reply> {
+            let room = ATTRIBUTE_HEADER_LEN + size_of::<T>();
+            // SAFETY: The function has no requirements.
+            let skb = NonNull::new(unsafe { abi::helper_genlmsg_new(room) }).ok_or(ENOMEM)?;
+            let mut reply = Reply {
+                skb,
+                header: core::ptr::null_mut(),
+                portid: self.info.snd_portid,
+            };
+            // SAFETY: The buffer is ours, and the family is registered.
+            reply.header = unsafe {
+                abi::genlmsg_put(
+                    skb.as_ptr(),
+                    0,
+                    self.info.snd_seq,
+                    self.info.family,
+                    0,
+                    self.command,
+                )
+            };
+            if reply.header.is_null() {
+                return Err(EMSGSIZE);
+            }
+            Ok(reply)
+        }
+    }
+
+    /// An answer that was not sent yet.
+    ///
+    /// # Invariants
+    ///
+    /// `skb` is a buffer of ours, and `header` the header of the message in it.
+    pub(crate) struct Reply {
+        skb: NonNull<bindings::sk_buff>,
+        header: *mut c_void,
+        portid: u32,
+    }
+
+    impl Reply {
+        /// Sends the answer with `value` as an attribute of type `NLA_BINARY`.
+        pub(crate) fn send<T: AsBytes>(self, value: &T) -> Result {
+            let data = core::ptr::from_ref(value).cast();
+            // SAFETY: The buffer is ours by the type's invariants, and `value` has no padding.
+            to_result(unsafe {
+                let len = size_of_val(value) as c_int;
+                abi::nla_put(self.skb.as_ptr(), abi::NLA_BINARY as c_int, len, data)
+            })?;
+            let reply = core::mem::ManuallyDrop::new(self);
+            // SAFETY: The buffer is ours, with the header in it, by the type's invariants; sending
+            // takes it from us, whether it succeeds or not.
+            to_result(unsafe {
+                abi::helper_genlmsg_end(reply.skb.as_ptr(), reply.header);
+                abi::helper_genlmsg_unicast(reply.skb.as_ptr(), reply.portid)
+            })
+        }
+    }
+
+    impl Drop for Reply {
+        fn drop(&mut self) {
+            // SAFETY: The buffer is ours by the type's invariants.
+            unsafe { abi::helper_nlmsg_free(self.skb.as_ptr()) };
+        }
+    }
+
+    /// The file `/sys/module/NAME/familyid`, from which userland reads a family's number.
+    #[pin_data(PinnedDrop)]
+    pub(crate) struct IdFile {
+        id: c_int,
+        module: &'static ThisModule,
+        #[pin]
+        attribute: Opaque<bindings::module_attribute>,
+    }
+
+    // SAFETY: The file may be removed on any thread.
+    unsafe impl Send for IdFile {}
+
+    // SAFETY: Nothing changes once the file is there.
+    unsafe impl Sync for IdFile {}
+
+    impl IdFile {
+        /// Makes the file, for the family whose number is `id`.
+        pub(crate) fn new(module: &'static ThisModule, id: c_int) -> impl PinInit<Self, Error> {
+            try_pin_init!(Self {
+                id,
+                module,
+                attribute <- Opaque::try_ffi_init(move |slot: *mut bindings::module_attribute| {
+                    // SAFETY: `slot` is valid for writes.
+                    unsafe { slot.write(Self::attribute()) };
+                    // SAFETY: The module has a kobject while it is loaded, and the attribute is
+                    // complete, and pinned until the file is removed.
+                    to_result(unsafe {
+                        let kobj = &raw mut (*module.as_ptr()).mkobj.kobj;
+                        bindings::sysfs_create_file_ns(kobj, &raw const (*slot).attr, core::ptr::null())
+                    })
+                    .inspect_err(|e| {
+                        pr_err!("/sys/module/.../familyid create failed {}\n", e.to_errno());
+                    })
+                }),
+            })
+        }
+
+        fn attribute() -> bindings::module_attribute {
+            let mut attribute = bindings::module_attribute {
+                show: Some(Self::show_callback),
+                ..Default::default()
+            };
+            attribute.attr.name = c"familyid".as_char_ptr();
+            attribute.attr.mode = 0o444;
+            attribute
+        }
+
+        /// # Safety
+        ///
+        /// Called by sysfs only, with the attribute of an `IdFile` and a buffer of a page.
+        unsafe extern "C" fn show_callback(
+            attribute: *const bindings::module_attribute,
+            _module: *mut bindings::module_kobject,
+            buffer: *mut c_char,
+        ) -> isize {
+            // SAFETY: The attribute is embedded in a file, whose drop waits for this function.
+            let file = unsafe {
+                let attribute = Opaque::cast_from(attribute).cast_mut();
+                &*container_of!(attribute, Self, attribute)
+            };
+            // SAFETY: The buffer is sysfs's own, and the format takes one int.
+            unsafe { bindings::sysfs_emit(buffer, c"%d\n".as_char_ptr(), file.id) as isize }
+        }
+    }
+
+    #[pinned_drop]
+    impl PinnedDrop for IdFile {
+        fn drop(self: Pin<&mut Self>) {
+            // SAFETY: `new` made the file, and the module is still loaded.
+            unsafe {
+                let kobj = &raw mut (*self.module.as_ptr()).mkobj.kobj;
+                let attribute = &raw const (*self.attribute.get()).attr;
+                bindings::sysfs_remove_file_ns(kobj, attribute, core::ptr::null());
+            }
+        }
+    }
+}
+
+/// Entries of a chunk.
+const CHUNK_ENTRIES: u32 = 1 << abi::CHUNK_PTE_SHIFT;
+
+static_assert!(CHUNK_ENTRIES as u64 == abi::CHUNK_PTE_COUNT as u64);
+
+/// How entries are packed into 32-bit words, in messages and in chunks.
+#[derive(Clone, Copy, PartialEq)]
+struct Geometry {
+    /// Bits of an entry, 1 to 32.
+    pte_bits: u32,
+    /// As many ones.
+    mask: u32,
+    /// Entries in a word.
+    fields: u32,
+    /// What dividing by `fields` is done with.
+    reciprocal: u32,
+}
+
+impl Geometry {
+    /// `reciprocal` is a fraction of `1 << RECIPROCAL_SHIFT`, rounded up by less than 1: times an
+    /// entry of a chunk, which is below 1 << 13, that is off by less than 1 / `fields`, for
+    /// `fields` is at most 1 << 5; so the quotient is exact.
+    const RECIPROCAL_SHIFT: u32 = 18;
+
+    fn new(pte_bits: u32) -> Self {
+        let fields = u32::BITS / pte_bits;
+        Self {
+            pte_bits,
+            mask: u32::MAX >> (u32::BITS - pte_bits),
+            fields,
+            reciprocal: (1 << Self::RECIPROCAL_SHIFT) / fields + 1,
+        }
+    }
+
+    /// Returns the words that so many entries take.
+    fn words(self, entries: u32) -> usize {
+        entries.div_ceil(self.fields) as usize
+    }
+
+    /// Returns the word that holds an entry of a chunk, and by how many bits it is shifted there.
+    fn place(self, index: u32) -> (usize, u32) {
+        let word = (index * self.reciprocal) >> Self::RECIPROCAL_SHIFT;
+        (word as usize, (index - word * self.fields) * self.pte_bits)
+    }
+
+    /// Returns the entry of `word` that is shifted by so many bits.
+    fn entry(self, word: u32, shift: u32) -> u32 {
+        (word >> shift) & self.mask
+    }
+}
+
+/// `CHUNK_ENTRIES` entries of a page table.
+struct Chunk {
+    /// One more than the last entry that was uploaded.
+    uploaded: AtomicU32,
+    words: KVVec<AtomicU32>,
+}
+
+impl Chunk {
+    fn new(geometry: Geometry) -> Result<Self, AllocError> {
+        let words = geometry.words(CHUNK_ENTRIES);
+        let mut chunk = Self {
+            uploaded: AtomicU32::new(0),
+            words: KVVec::with_capacity(words, GFP_KERNEL)?,
+        };
+        for _ in 0..words {
+            chunk.words.push(AtomicU32::new(0), GFP_KERNEL)?;
+        }
+        Ok(chunk)
+    }
+
+    /// Replaces the entries from `first` on. One writer at a time may do so; a reader sees each
+    /// entry as it was or as it is.
+    fn write(&self, geometry: Geometry, first: u32, values: impl Iterator<Item = u32>) {
+        let mut end = first;
+        for (index, value) in (first..CHUNK_ENTRIES).zip(values) {
+            let (word, shift) = geometry.place(index);
+            let word = &self.words[word];
+            let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
+            word.store(others | (value << shift), Ordering::Relaxed);
+            end = index + 1;
+        }
+        self.uploaded.fetch_max(end, Ordering::Release);
+    }
+}
+
+/// A page outside of what was uploaded, in the words of the log.
+enum Stray {
+    Chunk { number: u64, chunks: usize },
+    Entry { index: u32, uploaded: u32 },
+    Device { number: u32, offset: u64 },
+}
+
+impl fmt::Display for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chunk { number, chunks } => write!(f, "Page Table Chunk {number} >= {chunks}"),
+            Self::Entry { index, uploaded } => write!(f, "Page Table Entry {index} >= {uploaded}"),
+            Self::Device { number, offset } => write!(f, "dev={number}, offset={offset}"),
+        }
+    }
+}
+
+/// A page table: which device owns each page.
+///
+/// What is shared with an older table of the same volume is shared with it until the last reader of
+/// that table is done.
+struct PageTable {
+    geometry: Geometry,
+    /// Entries of the whole table.
+    total: u32,
+    chunks: KVec<Option<Arc<Chunk>>>,
+    /// I/Os that fell into each chunk.
+    hits: Arc<dm::Counters>,
+}
+
+impl PageTable {
+    /// Makes a table without chunks.
+    fn new(geometry: Geometry, total: u32) -> Result<Self> {
+        let count = chunk_count(total);
+        let mut chunks = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            chunks.push(None, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            geometry,
+            total,
+            chunks,
+            hits: Arc::new(dm::Counters::new(count)?, GFP_KERNEL)?,
+        })
+    }
+
+    /// Makes a table that shares the chunks of this one.
+    fn share(&self) -> Result<Self> {
+        let mut chunks = KVec::with_capacity(self.chunks.len(), GFP_KERNEL)?;
+        for chunk in &self.chunks {
+            chunks.push(chunk.clone(), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            chunks,
+            hits: self.hits.clone(),
+            ..*self
+        })
+    }
+
+    /// Returns the entry for `page`, or none where its chunk was not uploaded.
+    fn find(&self, page: u64) -> Result<Option<u32>, Stray> {
+        let number = page >> abi::CHUNK_PTE_SHIFT;
+        let Some(chunk) = self.chunks.get(number as usize) else {
+            return Err(Stray::Chunk {
+                number,
+                chunks: self.chunks.len(),
+            });
+        };
+        self.hits.count(number as usize);
+        let Some(chunk) = chunk else { return Ok(None) };
+        let index = page as u32 % CHUNK_ENTRIES;
+        let uploaded = chunk.uploaded.load(Ordering::Acquire);
+        let (word, shift) = self.geometry.place(index);
+        match chunk.words.get(word) {
+            Some(word) if index < uploaded => {
+                let word = word.load(Ordering::Relaxed);
+                Ok(Some(self.geometry.entry(word, shift)))
+            }
+            _ => Err(Stray::Entry { index, uploaded }),
+        }
+    }
+
+    /// Whether an upload fits in without a change to the chunks.
+    fn has_chunks_for(&self, upload: &Upload<'_>) -> bool {
+        upload.count > 0 && self.chunks[upload.chunks()].iter().all(Option::is_some)
+    }
+
+    /// Allocates the chunks of an upload that the table does not have.
+    fn add_chunks_for(&mut self, upload: &Upload<'_>) -> Result<(), Refusal> {
+        for number in upload.chunks() {
+            if self.chunks[number].is_none() {
+                let chunk = Chunk::new(self.geometry)
+                    .and_then(|chunk| Arc::new(chunk, GFP_KERNEL))
+                    .map_err(|_| Refusal::NoMemoryForChunk { number })?;
+                self.chunks[number] = Some(chunk);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes an upload's entries into their chunks, which are all there.
+    fn write(&self, upload: &Upload<'_>) {
+        for number in upload.chunks() {
+            let start = number as u32 * CHUNK_ENTRIES;
+            let first = upload.first.max(start);
+            let values = (first - upload.first..upload.count).map(|index| upload.entry(index));
+            if let Some(chunk) = &self.chunks[number] {
+                chunk.write(self.geometry, first - start, values);
+            }
+        }
+    }
+}
+
+/// Returns how many chunks a table of so many entries has.
+fn chunk_count(total: u32) -> usize {
+    (total >> abi::CHUNK_PTE_SHIFT) as usize + 1
+}
+
+/// What an upload reaches of a switch device.
+#[pin_data]
+struct Volume {
+    /// The mapped device's numbers.
+    major: u32,
+    minor: u32,
+    /// Devices behind the switch.
+    dev_count: u32,
+    #[pin]
+    table: dm::Rcu<PageTable>,
+    /// What the last accepted upload said, for the status line.
+    #[pin]
+    userland: Mutex<[u32; 2]>,
+}
+
+impl Volume {
+    fn new((major, minor): (u32, u32), dev_count: u32) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            major,
+            minor,
+            dev_count,
+            table <- dm::Rcu::new(),
+            userland <- new_mutex!([0; 2]),
+        })
+    }
+
+    /// Puts an upload into the page table, or leaves everything as it is.
+    ///
+    /// Returns the table that was replaced, if one was.
+    fn apply(&self, upload: &Upload<'_>) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
+        if upload.count == 0 && upload.first % CHUNK_ENTRIES != 0 {
+            return Err(Refusal::UnalignedChunk {
+                first: upload.first,
+            });
+        }
+        let mut writer = self.table.lock();
+        let live = writer.get();
+        let same = live.filter(|table| {
+            upload.dev_count == self.dev_count
+                && upload.geometry == table.geometry
+                && upload.total == table.total
+        });
+        let anew = live.is_some() && same.is_none();
+        let retired = match same {
+            Some(table) if table.has_chunks_for(upload) => {
+                table.write(upload);
+                None
+            }
+            _ => {
+                let next = match same {
+                    Some(table) => table.share(),
+                    None => PageTable::new(upload.geometry, upload.total),
+                };
+                let next = Self::change(next.map_err(|_| Refusal::NoMemoryForTable)?, upload)?;
+                Some(writer.replace(next))
+            }
+        };
+        if anew {
+            pr_warn!(
+                "Reallocating page table due to change in parameters: \
+                 Existing page table entries will be freed\n"
+            );
+        }
+        *self.userland.lock() = upload.userland;
+        Ok(retired)
+    }
+
+    /// Brings an upload into a table that no reader has yet, and that may share chunks with one
+    /// that readers have: nothing fails once a shared chunk is written to.
+    fn change(mut table: PageTable, upload: &Upload<'_>) -> Result<KBox<PageTable>, Refusal> {
+        if upload.count == 0 {
+            table.chunks[upload.freed_chunk()] = None;
+        }
+        table.add_chunks_for(upload)?;
+        let table = KBox::new(table, GFP_KERNEL).map_err(|_| Refusal::NoMemoryForTable)?;
+        table.write(upload);
+        Ok(table)
+    }
+}
+
+/// The volumes that uploads can be for, in the order in which they were constructed.
+#[pin_data]
+struct Volumes {
+    #[pin]
+    list: Mutex<KVec<Arc<Volume>>>,
+}
+
+impl Volumes {
+    fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            list <- new_mutex!(KVec::new()),
+        })
+    }
+
+    fn add(&self, volume: Arc<Volume>) -> Result {
+        Ok(self.list.lock().push(volume, GFP_KERNEL)?)
+    }
+
+    fn remove(&self, volume: &Arc<Volume>) {
+        self.list.lock().retain(|other| !Arc::ptr_eq(other, volume));
+    }
+
+    /// Returns the oldest volume of the device: where a second table is loaded, the live one.
+    fn find(&self, major: u32, minor: u32) -> Option<Arc<Volume>> {
+        let list = self.list.lock();
+        list.iter()
+            .find(|volume| volume.major == major && volume.minor == minor)
+            .cloned()
+    }
+}
+
+/// Divides by the page size, in sectors, with a multiplication.
+struct PageSize {
+    sectors: u32,
+    multiplier: u64,
+    shift: u32,
+}
+
+impl PageSize {
+    /// Sector numbers have so many bits at most, for devices have less than 1 << 63 bytes.
+    const SECTOR_BITS: u32 = 54;
+
+    /// With 1 << `shift` the first power of two not below `sectors`, and the multiplier the
+    /// fraction of 1 << (`SECTOR_BITS` + `shift`) rounded up by at most 1, the product with a
+    /// sector number is off by less than 1 / `sectors`, so the quotient is exact; and the
+    /// multiplier, below 1 << 56, fits.
+    fn new(sectors: u32) -> Self {
+        let divisor = u64::from(sectors);
+        let shift = u32::BITS - (sectors - 1).leading_zeros();
+        let unit = 1 << Self::SECTOR_BITS;
+        let fraction = ((unit / divisor) << shift) + ((unit % divisor) << shift) / divisor;
+        Self {
+            sectors,
+            multiplier: fraction + 1,
+            shift,
+        }
+    }
+
+    /// Returns the page that the sector `offset` is in.
+    fn page_of(&self, offset: u64) -> u64 {
+        let offset = u128::from(offset << (u64::BITS - Self::SECTOR_BITS));
+        let product = offset.wrapping_mul(u128::from(self.multiplier));
+        (product >> u64::BITS) as u64 >> self.shift
+    }
+}
+
+/// The target.
+struct Switch {
+    page_size: PageSize,
+    volume: Arc<Volume>,
+    volumes: Arc<Volumes>,
+    /// I/Os that the page table had a device for, and those that it had none for.
+    ios: dm::Counters,
+}
+
+impl Switch {
+    const REMAPPED: usize = 0;
+    const UNMAPPED: usize = 1;
+
+    /// Returns the device that the page table has for the I/O at `offset`.
+    fn find(&self, offset: u64) -> Option<usize> {
+        let guard = rcu::read_lock();
+        let table = self.volume.table.read(&guard)?;
+        let found = match table.find(self.page_size.page_of(offset)) {
+            Ok(Some(number)) if number >= self.volume.dev_count => {
+                Err(Stray::Device { number, offset })
+            }
+            found => found,
+        };
+        match found {
+            Ok(number) => number.map(|number| number as usize),
+            Err(stray) => {
+                if dm::may_warn(c"switch_map") {
+                    pr_warn!("switch_map WARNING: {stray}\n");
+                }
+                None
+            }
+        }
+    }
+
+    /// Opens the devices of a table line, the arguments from the third on.
+    fn take_devices(
+        constructor: &mut dm::Constructor<'_>,
+        args: &dm::Args<'_>,
+        count: usize,
+    ) -> Result<(), dm::Refusal> {
+        for number in 0..count {
+            let (path, start) = (args.get(2 + 2 * number), args.get(3 + 2 * number));
+            Self::take_device(constructor, path, start).map_err(|text| {
+                pr_warn!("switch_ctr device={path}, start={start}\n");
+                logged(text)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Opens a device, or returns what is wrong with it.
+    fn take_device(
+        constructor: &mut dm::Constructor<'_>,
+        path: &CStr,
+        start: &CStr,
+    ) -> Result<(), &'static CStr> {
+        let start = leading_decimal(start).ok_or(c"Invalid device starting offset")?;
+        let len = constructor.len();
+        let device = constructor
+            .take_device(path, start)
+            .map_err(|_| c"Device lookup failed")?;
+        if len > device.len() {
+            return Err(c"Device too small for target");
+        }
+        Ok(())
+    }
+}
+
+impl dm::Target for Switch {
+    const NAME: &'static CStr = c"switch";
+    const VERSION: [u32; 3] = [1, 0, 0];
+    const OUT_OF_MEMORY: &'static CStr = c"Cannot allocate redirect context";
+
+    type Shared = Arc<Volumes>;
+
+    fn new(
+        volumes: &Arc<Volumes>,
+        constructor: &mut dm::Constructor<'_>,
+        args: &dm::Args<'_>,
+    ) -> Result<Self, dm::Refusal> {
+        if args.len() < 4 {
+            return Err(invalid(c"Insufficient arguments"));
+        }
+        let dev_count = decimal(args.get(0)).ok_or(invalid(c"Invalid device count"))?;
+        let devices = (args.len() - 2) / 2;
+        if dev_count as usize != devices {
+            return Err(invalid(c"Invalid argument count"));
+        }
+        let out_of_memory = |error| dm::Refusal {
+            text: Self::OUT_OF_MEMORY,
+            error,
+        };
+        constructor.reserve(devices).map_err(out_of_memory)?;
+        let ios = dm::Counters::new(2).map_err(out_of_memory)?;
+        let volume = Volume::new(constructor.device_number(), dev_count);
+        let volume = Arc::pin_init(volume, GFP_KERNEL).map_err(out_of_memory)?;
+        let page_size = match decimal(args.get(1)) {
+            Some(sectors) if sectors > 0 => PageSize::new(sectors),
+            _ => return Err(logged(c"Invalid page size")),
+        };
+        constructor
+            .split_at(page_size.sectors)
+            .map_err(|_| logged(c"Invalid page size"))?;
+        Self::take_devices(constructor, args, devices)?;
+        volumes.add(volume.clone()).map_err(out_of_memory)?;
+        Ok(Self {
+            page_size,
+            volume,
+            volumes: volumes.clone(),
+            ios,
+        })
+    }
+
+    fn map(&self, offset: u64) -> usize {
+        match self.find(offset) {
+            Some(number) => {
+                self.ios.count(Self::REMAPPED);
+                number
+            }
+            None => {
+                self.ios.count(Self::UNMAPPED);
+                0
+            }
+        }
+    }
+
+    fn info(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
+        write!(line, "{}", devices.len())?;
+        for device in devices {
+            write!(line, " {}", device.name())?;
+        }
+        line.write_str(" 5 ")?;
+        for _ in devices {
+            line.write_str("A")?;
+        }
+        let [first, second] = *self.volume.userland.lock();
+        write!(line, " {first:08x} {second:08x}")?;
+        for count in self.ios.sums() {
+            write!(line, " {count}")?;
+        }
+        Ok(())
+    }
+
+    fn table(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
+        write!(line, "{} {}", devices.len(), self.page_size.sectors)?;
+        for device in devices {
+            write!(line, " {} {}", device.name(), device.start())?;
+        }
+        Ok(())
+    }
+
+    fn ima(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
+        write!(
+            line,
+            ",dev_count={},page_size={}",
+            devices.len(),
+            self.page_size.sectors
+        )?;
+        for (number, device) in devices.iter().enumerate() {
+            let (name, start) = (device.name(), device.start());
+            write!(
+                line,
+                ",device_{number}_name={name},device_{number}_start={start}"
+            )?;
+        }
+        line.write_str(";")
+    }
+
+    /// `chunk_hits` is answered with the number of chunks and the I/Os that fell into each.
+    fn message(&self, args: &dm::Args<'_>, answer: &mut dm::StatusWriter<'_>) -> Result {
+        if args.len() != 1 || args.get(0) != c"chunk_hits" {
+            pr_warn!("switch_message unknown message; there is: chunk_hits\n");
+            return Err(EINVAL);
+        }
+        let writer = self.volume.table.lock();
+        let table = writer.get();
+        write!(answer, "{}", table.map_or(0, |table| table.chunks.len()))?;
+        for hits in table.iter().flat_map(|table| table.hits.sums()) {
+            write!(answer, " {hits}")?;
+        }
+        Ok(())
+    }
+
+    fn prepare_ioctl(devices: &[dm::Device]) -> Result<&dm::Device> {
+        devices.first().ok_or(EIO)
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.volumes.remove(&self.volume);
+    }
+}
+
+/// Refuses a constructor's argument.
+fn invalid(text: &'static CStr) -> dm::Refusal {
+    dm::Refusal {
+        text,
+        error: EINVAL,
+    }
+}
+
+/// Refuses a constructor's argument, and says so in the log as v3 did.
+fn logged(text: &'static CStr) -> dm::Refusal {
+    pr_warn!("switch_ctr {text}\n");
+    invalid(text)
+}
+
+/// Returns the decimal number that `arg` is.
+fn decimal(arg: &CStr) -> Option<u32> {
+    arg.to_str().ok()?.parse().ok()
+}
+
+/// Returns the decimal number that `arg` begins with.
+fn leading_decimal(arg: &CStr) -> Option<u64> {
+    let bytes = arg.to_bytes();
+    let digits = bytes
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    core::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()
+}
+
+/// An upload whose fields are known to be good, as far as they can be without its device.
+struct Upload<'a> {
+    /// The mapped device's numbers.
+    major: u32,
+    minor: u32,
+    dev_count: u32,
+    geometry: Geometry,
+    /// Entries of the whole table.
+    total: u32,
+    /// The first entry that the message has.
+    first: u32,
+    /// Entries that the message has; with 0, a chunk is to be freed.
+    count: u32,
+    userland: [u32; 2],
+    /// The entries, of which the last byte may be missing.
+    words: &'a [u8],
+}
+
+impl<'a> Upload<'a> {
+    /// Checks a message, in the order in which v3 did.
+    fn check(message: &'a [u8]) -> Result<Self, Refusal> {
+        let nla_len = message.len() + genl::ATTRIBUTE_HEADER_LEN;
+        let Some((_, words)) = message.split_at_checked(abi::HEADER_LEN) else {
+            return Err(Refusal::TooShort { nla_len });
+        };
+        let header = header(message);
+        let (total, first, count) = (header.page_total, header.page_offset, header.page_count);
+        let end = u64::from(first) + u64::from(count);
+        if end > u64::from(total) {
+            return Err(Refusal::TooManyEntries { end, total });
+        }
+        let (pte_bits, dev_count) = (u32::from(header.pte_bits), u32::from(header.dev_count));
+        let mask = u32::MAX
+            .checked_shr(u32::BITS.saturating_sub(pte_bits))
+            .unwrap_or(0);
+        if dev_count.wrapping_sub(1) & !mask != 0 {
+            return Err(Refusal::InvalidMask { mask, dev_count });
+        }
+        if !(1..=u32::BITS).contains(&pte_bits) {
+            return Err(Refusal::InvalidEntrySize { pte_bits });
+        }
+        let geometry = Geometry::new(pte_bits);
+        let fields = geometry.fields;
+        if first % fields != 0 {
+            return Err(Refusal::Unaligned { first, fields });
+        }
+        // One byte of the entries may be missing, as v3 had it.
+        let wanted = size_of::<abi::IpcPgTable>() - 1 + geometry.words(count) * size_of::<u32>();
+        if wanted > nla_len {
+            return Err(Refusal::Incomplete { wanted, nla_len });
+        }
+        if chunk_count(total) > abi::MAX_NUMBER_OF_CHUNKS as usize {
+            return Err(Refusal::TooLarge { total });
+        }
+        Ok(Self {
+            major: header.dev_major,
+            minor: header.dev_minor,
+            dev_count,
+            geometry,
+            total,
+            first,
+            count,
+            userland: header.userland,
+            words,
+        })
+    }
+
+    /// Returns the chunks that the entries are in.
+    fn chunks(&self) -> Range<usize> {
+        let end = (self.first + self.count).div_ceil(CHUNK_ENTRIES) as usize;
+        if self.count == 0 {
+            end..end
+        } else {
+            self.freed_chunk()..end
+        }
+    }
+
+    /// Returns the chunk that is to be freed where there are no entries.
+    fn freed_chunk(&self) -> usize {
+        (self.first >> abi::CHUNK_PTE_SHIFT) as usize
+    }
+
+    /// Returns the entry at `index`, which is below `count`.
+    fn entry(&self, index: u32) -> u32 {
+        let Geometry {
+            fields, pte_bits, ..
+        } = self.geometry;
+        let bytes = self.words.chunks(size_of::<u32>());
+        let mut word = [0; size_of::<u32>()];
+        for (to, from) in word
+            .iter_mut()
+            .zip(bytes.skip((index / fields) as usize).flatten())
+        {
+            *to = *from;
+        }
+        self.geometry
+            .entry(u32::from_ne_bytes(word), index % fields * pte_bits)
+    }
+}
+
+/// Returns the fields of a message before its entries; what a short message lacks is 0.
+fn header(message: &[u8]) -> abi::IpcPgTable {
+    let mut header = abi::IpcPgTable::default();
+    let there = message.len().min(abi::HEADER_LEN);
+    header.as_bytes_mut()[..there].copy_from_slice(&message[..there]);
+    header
+}
+
+/// Why an upload was refused, in the words of the answer.
+enum Refusal {
+    TooShort { nla_len: usize },
+    TooManyEntries { end: u64, total: u32 },
+    InvalidMask { mask: u32, dev_count: u32 },
+    InvalidEntrySize { pte_bits: u32 },
+    Unaligned { first: u32, fields: u32 },
+    Incomplete { wanted: usize, nla_len: usize },
+    TooLarge { total: u32 },
+    NoDevice { major: u32, minor: u32 },
+    NoMemoryForTable,
+    NoMemoryForChunk { number: usize },
+    UnalignedChunk { first: u32 },
+}
+
+impl Refusal {
+    fn error(&self) -> Error {
+        match self {
+            Self::NoMemoryForTable | Self::NoMemoryForChunk { .. } => ENOMEM,
+            _ => EINVAL,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// C's `%d` of a u32 is that of an i32 here.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const INVALID: &str = "Invalid Page Table message";
+        match *self {
+            Self::TooShort { nla_len } => write!(f, "{INVALID}: too short ({nla_len})"),
+            Self::TooManyEntries { end, total } => {
+                write!(f, "{INVALID}: too many page table entries (")?;
+                match u32::try_from(end) {
+                    Ok(end) => write!(f, "{}", end as i32)?,
+                    Err(_) => write!(f, "{end}")?,
+                }
+                write!(f, " > {})", total as i32)
+            }
+            Self::InvalidMask { mask, dev_count } => {
+                write!(
+                    f,
+                    "{INVALID}: invalid mask {mask:#x} for {dev_count} devices"
+                )
+            }
+            Self::InvalidEntrySize { pte_bits } => {
+                write!(f, "{INVALID}: invalid entry size ({pte_bits} bits)")
+            }
+            Self::Unaligned { first, fields } => write!(
+                f,
+                "{INVALID}: Unaligned message (Beginning offset {first} must be an even multiple \
+                 of {fields})"
+            ),
+            Self::Incomplete { wanted, nla_len } => write!(
+                f,
+                "{INVALID}: incomplete messsage (data {wanted} > nl_len {nla_len})"
+            ),
+            Self::TooLarge { total } => write!(
+                f,
+                "More page table entries than maximum allowed ({total} > {})",
+                abi::MAX_NUMBER_OF_CHUNKS * CHUNK_ENTRIES
+            ),
+            Self::NoDevice { major, minor } => write!(
+                f,
+                "{INVALID}: invalid target device {}:{}",
+                major as i32, minor as i32
+            ),
+            Self::NoMemoryForTable => f.write_str("Cannot allocate Page Table metadata"),
+            Self::NoMemoryForChunk { number } => {
+                write!(f, "Cannot allocate Page Table chunk {number}")
+            }
+            Self::UnalignedChunk { first } => write!(
+                f,
+                "Cannot deallocate chunk if page_offset ({first:#x}) is not aligned to a chunk \
+                 boundary ({CHUNK_ENTRIES:#x})"
+            ),
+        }
+    }
+}
+
+/// Returns the answer to a message.
+fn response(message: &[u8], refusal: Option<&Refusal>) -> abi::IpcResponse {
+    let header = header(message);
+    let mut response = abi::IpcResponse {
+        total_len: size_of::<abi::IpcResponse>() as u32,
+        opcode: abi::Opcode_OPCODE_PAGE_TABLE_UPLOAD,
+        userland: header.userland,
+        dev_major: header.dev_major,
+        dev_minor: header.dev_minor,
+        ..Default::default()
+    };
+    if let Some(refusal) = refusal {
+        response.status = refusal.error().to_errno().unsigned_abs();
+        // A text that is too long is cut off before the NUL.
+        let text = &mut response.err_str[..abi::MAX_ERR_STR_LEN as usize];
+        let _ = Formatter::new(text).write_fmt(fmt!("{refusal}"));
+    }
+    response
+}
+
+/// The family that takes uploads.
+struct Uploads {
+    volumes: Arc<Volumes>,
+}
+
+impl Uploads {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            volumes: Arc::pin_init(Volumes::new(), GFP_KERNEL)?,
+        })
+    }
+
+    fn upload(&self, message: &[u8]) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
+        let upload = Upload::check(message)?;
+        let Upload { major, minor, .. } = upload;
+        self.volumes
+            .find(major, minor)
+            .ok_or(Refusal::NoDevice { major, minor })?
+            .apply(&upload)
+    }
+}
+
+impl genl::Family for Uploads {
+    const NAME: &'static CStr = c"DM_SWITCH";
+    const VERSION: u8 = 1;
+    const COMMAND: u8 = abi::NETLINK_CMD_GET_PAGE_TBL as u8;
+    const MAX_LEN: u16 = abi::MAX_IPC_MSG_LEN as u16;
+
+    fn handle(&self, request: &genl::Request<'_>) -> Result {
+        let Some(message) = request.attribute() else {
+            pr_warn!("get_page_tbl no info->attrs {}\n", genl::ATTRIBUTE);
+            return Ok(());
+        };
+        // Allocated first, so that what is done can be told.
+        let reply = request
+            .reply::<abi::IpcResponse>()
+            .inspect_err(|_| pr_warn!("get_page_tbl cannot allocate reply message\n"))?;
+        let outcome = self.upload(message);
+        let refusal = outcome.as_ref().err();
+        if let Some(refusal) = refusal {
+            pr_warn!("get_page_tbl WARNING: {refusal}\n");
+        }
+        if reply.send(&response(message, refusal)).is_err() {
+            pr_warn!("get_page_tbl WARNING: Cannot send reply message\n");
+        }
+        // Only now that the answer is sent, wait for the readers of what was replaced.
+        drop(outcome);
+        Ok(())
+    }
+}
+
+static_assert!(abi::NETLINK_ATTR_MSG as usize == genl::ATTRIBUTE);

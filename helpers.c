@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Wrappers for what C has only as a macro or an inline function, and the input
+ * from which bindgen makes the module's bindings.
+ */
+#include <linux/device-mapper.h>
+#include <linux/module.h>
+#include <linux/percpu.h>
+#include <linux/ratelimit.h>
+#include <net/genetlink.h>
+
+#include "dm-switch.h"
+
+void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
+{
+	bio_set_dev(bio, bdev);
+}
+
+u64 __percpu *helper_alloc_percpu_u64(size_t count)
+{
+	return __alloc_percpu(count * sizeof(u64), sizeof(u64));
+}
+
+void helper_this_cpu_inc(u64 __percpu *count)
+{
+	this_cpu_inc(*count);
+}
+
+u64 helper_percpu_sum(u64 __percpu *count)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(*per_cpu_ptr(count, cpu));
+	return sum;
+}
+
+bool helper_ratelimit(const char *what)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+
+	return ___ratelimit(&state, what);
+}
+
+struct sk_buff *helper_genlmsg_new(size_t payload)
+{
+	return genlmsg_new(payload, GFP_KERNEL);
+}
+
+void helper_nlmsg_free(struct sk_buff *skb)
+{
+	nlmsg_free(skb);
+}
+
+void helper_genlmsg_end(struct sk_buff *skb, void *hdr)
+{
+	genlmsg_end(skb, hdr);
+}
+
+int helper_genlmsg_unicast(struct sk_buff *skb, u32 portid)
+{
+	return genlmsg_unicast(&init_net, skb, portid);
+}
+
+/* Shown as /sys/module/dm_switch/version. */
+MODULE_VERSION("1.0.0");

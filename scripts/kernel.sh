@@ -1,0 +1,116 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# kernel.sh: see to it that a kernel of Debian's is in the cache, with a tree that Rust modules can
+# be built against, and print where its parts are, as shell assignments.
+#
+# Debian's headers lack the Rust metadata (rust/*.rmeta, rust/*.so).  They are made again here, from
+# the same version's source, its configuration and the compilers that it was built with.
+#
+# KVER in the environment picks a kernel: a series (7.2), a version (7.3.4) or a release
+# (7.3.4+deb13-amd64).  What is in the cache already is preferred to what the archive has.
+
+. "$(dirname "$0")/lib.sh"
+cd "$top"
+
+# The series that the module supports, oldest first.
+series=(7.2 7.3)
+
+kernels=$cache/kernel-${root##*-}
+want=${KVER:-${series[-1]}}
+
+# matching: of the releases on standard input, those that $want means; oldest first.
+matching() {
+	local release
+	sort -V | while read -r release; do
+		case $release in
+		"$want" | "$want".* | "$want"+*) printf '%s\n' "$release" ;;
+		esac
+	done
+}
+
+# prepared: the releases that are in the cache.
+prepared() {
+	local dir
+	for dir in "$kernels"/*/; do
+		if [ -e "$dir/.whole" ]; then
+			basename "$dir"
+		fi
+	done
+}
+
+# archived: the releases of the supported series for which the archive has all parts.
+archived() {
+	local release version
+	in_root sh -c '
+		apt-get -qq -o APT::Sandbox::User=root update >&2
+		apt-cache --names-only search "$1"' - \
+		"^linux-headers-($(IFS='|' && echo "${series[*]//./\\.}"))\.[0-9]+\+deb[0-9]+-amd64\$" |
+		sed 's/^linux-headers-\([^ ]*\).*/\1/' | while read -r release; do
+		version=$(version_of "$release")
+		if in_root apt-cache show $(packages "$release" "$version") >/dev/null 2>&1; then
+			printf '%s\n' "$release"
+		fi
+	done
+}
+
+# version_of RELEASE: the version of its packages.
+version_of() {
+	in_root apt-cache show "linux-headers-$1" | sed -n 's/^Version: //p' | head -n 1
+}
+
+# packages RELEASE VERSION
+packages() {
+	local name
+	for name in "headers-$1" "binary-$1" "modules-$1" "source-$(cut -d . -f 1-2 <<<"$1")"; do
+		printf 'linux-%s=%s\n' "$name" "$2"
+	done
+}
+
+# prepare RELEASE DIR
+prepare() {
+	local release=$1 dir=$2 version package upstream
+	version=$(version_of "$release")
+	upstream=${version%%-*}
+	cd "$dir"
+	mkdir debs
+	(
+		cd debs
+		in_root apt-get -o APT::Sandbox::User=root download $(packages "$release" "$version")
+	)
+	for package in debs/*.deb; do
+		in_root dpkg-deb -x "$package" parts
+	done
+	in_root tar -xf parts/usr/src/linux-source-*.tar.xz
+	mv linux-source-* source
+	mkdir build
+	cp "parts/usr/src/linux-headers-$release"/{.config,.kernelvariables,vmlinux} build
+	in_root make -s -C source "O=$dir/build" "LOCALVERSION=${release#"$upstream"}" \
+		"-j$(nproc)" olddefconfig prepare modules_prepare
+	cp "parts/usr/src/linux-headers-$release/Module.symvers" build
+	mkdir -p lib/modules
+	mv "parts/usr/lib/modules/$release" lib/modules
+	in_root depmod -b "$dir" "$release"
+	rm -rf debs parts
+}
+
+need_root
+release=$(prepared | matching | tail -n 1)
+if [ -z "$release" ]; then
+	sources >"$root/etc/apt/sources.list"
+	have=$(archived)
+	release=$(matching <<<"$have" | tail -n 1)
+	[ -n "$release" ] || die "the archive has no kernel $want; with KVER it has:
+$(sort -V <<<"$have" | sed 's/^/  /')"
+	once "$kernels/$release" "preparing the kernel $release" prepare "$release"
+fi
+
+modules=$kernels/$release/lib/modules/$release
+cat <<EOF
+KVER='$release'
+KDIR='$kernels/$release/build'
+VMLINUZ='$modules/vmlinuz'
+MODULES='$modules'
+KO='$top/dm-switch.ko'
+SWUPLOAD='$tools/swupload'
+EOF

@@ -1,0 +1,135 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# What every script of the host shares: the cache, and a build root in it, a small Debian that has
+# the compilers, QEMU and the linters in the versions that the kernel asks for.  Everything that is
+# built is built in there, so the host itself needs no more than $host_packages.
+
+set -euo pipefail
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-~/.cache}/dm-switch
+
+host_packages=(mmdebstrap bubblewrap ca-certificates debian-archive-keyring)
+
+suite=trixie
+root_packages=(
+	# a kernel's Rust metadata and a module
+	bc bindgen binutils bison cpio flex gcc gcc-14 kmod libc6-dev libclang-19-dev libdw-dev
+	libelf-dev libssl-dev make pahole python3-minimal rust-src rustc xz-utils zlib1g-dev
+	# swupload
+	ca-certificates cargo
+	# the guest and its tests
+	busybox-static coreutils dmsetup qemu-system-x86 socat xxd
+	# the host's tests and the linters
+	g++ mandoc rust-clippy rustfmt shellcheck
+)
+
+die() {
+	printf 'dm-switch: %s\n' "$*" >&2
+	exit 1
+}
+
+# digest: the first digits of standard input's checksum, to key a part of the cache.
+digest() {
+	sha256sum | cut -c 1-12
+}
+
+# Where the build root is.
+root=$cache/root-$(printf '%s\n' "$suite" "${root_packages[@]}" | digest)
+
+# Where the swupload made from the checkout's sources is.
+tools=$cache/tools-${root##*-}-$(cat "$top"/tools/{swupload.rs,Cargo.toml,Cargo.lock,.cargo/config.toml} | digest)
+
+# step TEXT COMMAND [ARGUMENT...]: run what takes long; say so, and how long it took.  The command's
+# own output is shown where it fails.
+step() {
+	local text=$1 start=$SECONDS log status
+	shift
+	log=$(mktemp)
+	printf 'dm-switch: %s ...' "$text" >&2
+	set +e
+	(
+		set -e
+		"$@"
+	) >"$log" 2>&1 </dev/null
+	status=$?
+	set -e
+	if [ "$status" -ne 0 ]; then
+		printf ' failed:\n' >&2
+		tail -n 40 "$log" >&2
+		rm -f "$log"
+		exit 1
+	fi
+	printf ' %d s\n' $((SECONDS - start)) >&2
+	rm -f "$log"
+}
+
+# once DIR TEXT COMMAND [ARGUMENT...]: have COMMAND fill DIR, unless it is filled.  What an
+# interrupted run left of DIR is thrown away; a second run at the same time waits for the first.
+once() {
+	local dir=$1 text=$2
+	shift 2
+	[ -e "$dir/.whole" ] && return
+	mkdir -p "$(dirname "$dir")"
+	(
+		if ! flock -n 9; then
+			printf 'dm-switch: %s: waiting for another run that does it\n' "$text" >&2
+			flock 9
+		fi
+		[ -e "$dir/.whole" ] && exit
+		rm -rf "$dir"
+		mkdir "$dir"
+		step "$text" "$@" "$dir"
+		touch "$dir/.whole"
+	) 9>"$dir.lock"
+}
+
+# in_root COMMAND [ARGUMENT...]: run a command in the build root.  The cache and the checkout have
+# the same paths in there as outside.
+in_root() {
+	bwrap --ro-bind "$root/usr" /usr --ro-bind "$root/etc" /etc --bind "$root/var" /var \
+		--symlink usr/bin /bin --symlink usr/sbin /sbin \
+		--symlink usr/lib /lib --symlink usr/lib64 /lib64 \
+		--proc /proc --dev /dev --tmpfs /tmp --bind "$cache" "$cache" --bind "$top" "$top" \
+		--ro-bind-try /etc/resolv.conf /etc/resolv.conf \
+		--ro-bind-try /etc/ssl/certs /etc/ssl/certs \
+		--clearenv --setenv PATH /usr/sbin:/usr/bin --setenv HOME /tmp --setenv LC_ALL C.UTF-8 \
+		--setenv CARGO_HOME "$cache/cargo" \
+		--die-with-parent --chdir "$PWD" "$@"
+}
+
+# The archive that the host's apt uses, as the build root's sources.
+sources() {
+	local uri
+	uri=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' \
+		'Created-By: Packages' | awk '$1 !~ /[-\/]/ && $2 == "main" { print $3; exit }')
+	[ -n "$uri" ] || die "apt has no Debian archive set up: see /etc/apt/sources.list.d"
+	printf 'deb %s %s main\n' "$uri" "$suite" "$uri" "$suite-updates" "$uri" "$suite-backports"
+}
+
+make_root() {
+	local dir=$1
+	sources >"$dir.sources"
+	apt-config dump --format '%f "%v";%n' Acquire | { grep -i '::proxy ' || :; } >"$dir.proxy"
+	mmdebstrap --variant=apt --aptopt='APT::Install-Recommends "false"' --aptopt="$dir.proxy" \
+		--include="${root_packages[*]}" "$suite" "$dir" - <"$dir.sources"
+	rm -f "$dir.sources" "$dir.proxy"
+}
+
+install_host_packages() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update
+	apt-get install -y --no-install-recommends "${host_packages[@]}"
+}
+
+# need_root: see to it that the build root is there.
+need_root() {
+	[ "$(dpkg --print-architecture)" = amd64 ] || die "only amd64 is supported"
+	if [ ! -e "$root/.whole" ] || ! command -v bwrap >/dev/null; then
+		[ "$(id -u)" = 0 ] ||
+			die "the first run installs ${host_packages[*]} and a build root: run it as root"
+		step "installing ${host_packages[*]}" install_host_packages
+	fi
+	once "$root" "making the build root (Debian $suite)" make_root
+}
