@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Running things in QEMU, on the kernel that kernel.sh picks.  No KVM: emulation is slower but the
+# same everywhere.
+
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$top"
+eval "$(scripts/kernel.sh)"
+
+guest=$cache/guest-${root##*-}-$KVER-$(cat "$top/tests/lib/image.sh" | digest)
+
+make_guest() {
+	in_root "$top/tests/lib/image.sh" "$MODULES" "$1"
+}
+
+# prepare_guest DIR: put into DIR what the guests of one run share, the module and the tool as they
+# are now among it.
+prepare_guest() {
+	local dir=$1
+	once "$guest" "making the guest's file system for $KVER" make_guest
+	scripts/tools.sh
+	mkdir -p "$dir/files/t"
+	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
+	cp "$SWUPLOAD" tests/lib/init "$dir/files"
+	mkdir -p "$dir/files/usr/bin"
+	mv "$dir/files/swupload" "$dir/files/usr/bin"
+	cp -r tests/sh tests/lib tests/vectors "$dir/files/t"
+	in_root sh -c 'cd "$1/files" && find . | cpio --quiet -o -H newc' - "$dir" >"$dir/files.cpio"
+	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
+}
+
+# boot DIR SECONDS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest, with more parameters for
+# its kernel.  What it prints goes to OUTPUT, the kernel's log to OUTPUT.log.
+boot() {
+	local dir=$1 seconds=$2 run=$3 output=$4
+	shift 4
+	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp 2 -m 1500 \
+		-nodefaults -no-user-config -display none -no-reboot \
+		-kernel "$VMLINUZ" -initrd "$dir/initrd" \
+		-drive "file=$guest/tags.img,format=raw,if=virtio,readonly=on" \
+		-serial "file:$output.log" -serial "file:$output" \
+		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic run=$run $*" </dev/null
+}

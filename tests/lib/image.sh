@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# image.sh MODULES DIR: make the guest's file system, DIR/base.cpio, and the disk of tagged sectors,
+# DIR/tags.img.  Runs in the build root.
+#
+# The file system is busybox, the programs below (busybox has some of them, but less able, and its
+# shell takes no others than its own), and of the kernel's modules those below.
+
+set -euo pipefail
+
+modules=$1 dir=$2
+release=$(basename "$modules")
+image=$dir/image
+
+programs=(dash dd dmsetup od socat xxd)
+kernel_modules=(brd dm-mod dm-snapshot loop null_blk virtio_blk)
+
+# copy FILE: into the image, at its own path, following links.
+copy() {
+	mkdir -p "$image/$(dirname "$1")"
+	cp -L "$1" "$image/$1"
+}
+
+mkdir -p "$image"/{dev,proc,sys,tmp,usr/bin,usr/sbin,usr/lib64,usr/lib/modules/"$release"}
+ln -s usr/bin usr/sbin usr/lib usr/lib64 "$image"
+cp /usr/bin/busybox "$image/usr/bin"
+for applet in $(busybox --list | grep -vx busybox); do
+	ln -s busybox "$image/usr/bin/$applet"
+done
+for program in "${programs[@]}"; do
+	program=$(command -v "$program")
+	rm -f "$image/usr/bin/$(basename "$program")"
+	copy "$program"
+	for library in $(ldd "$program" | grep -o '/[^ ]*'); do
+		copy "$library"
+	done
+done
+for module in "${kernel_modules[@]}"; do
+	modprobe -d "${modules%/lib/modules/*}" -S "$release" --show-depends "$module"
+done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while read -r file; do
+	name=$(basename "$file" .xz)
+	xz -dc "$file" >"$image/lib/modules/$release/$name"
+done
+depmod -b "$image" "$release"
+# The kernel's own target, for the tests under another name, for module names are unique too.  The
+# copy leaves the signature behind, which would not hold any more.
+xz -dc "$modules/kernel/drivers/md/dm-switch.ko.xz" | sed 's/dm_switch/dm_intree/g' >"$dir/intree.ko"
+objcopy "$dir/intree.ko" "$image/lib/modules/intree.ko"
+(cd "$image" && find . | sort | cpio --quiet -o -H newc) >"$dir/base.cpio"
+rm -rf "$image" "$dir/intree.ko"
+
+# Eight disks of 64 MiB in one: each sector begins with its disk's number, in 4 bytes, and has its
+# own number at byte 8, in 8 bytes; all little-endian.
+awk 'BEGIN {
+	for (disk = 0; disk < 8; disk++)
+		for (sector = 0; sector < 131072; sector++)
+			printf "%08x: %02x000000 00000000 %02x%02x%02x00 00000000\n",
+				(disk * 131072 + sector) * 512, disk, sector % 256,
+				int(sector / 256) % 256, int(sector / 65536)
+}' | xxd -r - "$dir/tags.img"
+truncate -s 512M "$dir/tags.img"

@@ -1,0 +1,48 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Replays a recorded conversation.  For what its lines mean, see vectors/README.md.
+
+# replay FILE: with the module loaded and the tagged disks there.
+replay() {
+	replay_line=0
+	while read -r verb rest; do
+		replay_line=$((replay_line + 1))
+		at="$1:$replay_line: $verb"
+		case $verb in
+		table)
+			dmsetup create replayed --table "$rest"
+			# shellcheck disable=SC2046 # two numbers
+			number=$(u32 $(devno replayed))
+			;;
+		gettable) expect "$at" "$rest" "$(dmsetup table replayed)" ;;
+		status) expect "$at" "$rest" "$(dmsetup status replayed)" ;;
+		send | sendraw)
+			sent=$rest
+			if [ "$verb" = send ]; then
+				sent=$(echo "$sent" | sed "s/^\(.\{32\}\).\{16\}/\1$number/")
+			fi
+			answer=$(send "$sent")
+			;;
+		recv)
+			# From a message too short for the userland words, the original took them out of
+			# the memory behind it, where an older message had been.
+			if [ "${#sent}" -lt 32 ]; then
+				rest=$(echo "$rest" | sed 's/^\([^ ]*\) [^ ]* [^ ]*/\1 00000000 00000000/')
+			fi
+			case $rest in
+			"0 "*) rest="$rest " ;;
+			esac
+			expect "$at" "$rest" "$answer"
+			;;
+		read)
+			sector=${rest%% *} rest=${rest#* }
+			expect "$at $sector" "${rest#* }" \
+				"$(origins /dev/mapper/replayed "$sector" "${rest%% *}")"
+			;;
+		remove) dmsetup remove replayed ;;
+		*) fail "$at: no such step" ;;
+		esac
+	done <"$1"
+	echo "$1: $replay_line steps"
+}

@@ -1,0 +1,125 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# What the guest's tests share.  A test is sourced behind this, with set -eu: a command that fails
+# fails it, and so does a kernel log with a complaint in it.
+
+# fail TEXT: end the test.
+fail() {
+	echo "FAILED: $*"
+	exit 1
+}
+
+# expect WHAT WANTED GOT
+expect() {
+	[ "$2" = "$3" ] || fail "$1:
+  wanted: $2
+  got:    $3"
+}
+
+# fails COMMAND...: run a command that is to fail; its standard error, without the part of a line
+# that dmsetup puts before the kernel's error, goes to /tmp/stderr.
+fails() {
+	if "$@" 2>/tmp/stderr; then
+		fail "succeeded: $*"
+	fi
+}
+
+# load: the module.
+load() {
+	modprobe dm-mod
+	insmod /t/dm-switch.ko
+}
+
+# tagged_disks: make /dev/ram0 to /dev/ram7, 64 MiB each.  Each sector begins with its disk's number
+# (u32) and has its own number at byte 8 (u64).
+tagged_disks() {
+	modprobe virtio_blk
+	modprobe brd rd_nr=8 rd_size=65536
+	for disk in 0 1 2 3 4 5 6 7; do
+		dd if=/dev/vda "of=/dev/ram$disk" bs=1M skip=$((disk * 64)) count=64 2>/dev/null
+	done
+}
+
+# origins DEVICE SECTOR COUNT: read sectors of a device that is made of tagged disks, with one
+# O_DIRECT read, and print for each DISK/SECTOR, from where it came.
+origins() {
+	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) 2>/dev/null |
+		od -A n -v -t u4 -w512 | awk '{ printf "%s%d/%d", (NR > 1 ? " " : ""), $1, $3 }'
+}
+
+# u8, u16, u32 NUMBER...: the numbers' bytes in hex, little-endian.
+u8() {
+	printf '%02x' "$@"
+}
+u16() {
+	for number; do
+		u8 $((number & 255)) $((number >> 8 & 255))
+	done
+}
+u32() {
+	for number; do
+		u16 $((number & 65535)) $((number >> 16 & 65535))
+	done
+}
+
+# devno NAME: a mapped device's major and minor number.
+devno() {
+	dmsetup info -c --noheadings --separator ' ' -o major,minor "$1"
+}
+
+# message NAME TOTAL OFFSET COUNT DEVICES BITS [WORD...]: a struct IpcPgTable in hex, with the
+# userland words 0x11111111 and 0x22222222.
+message() {
+	message_name=$1 message_total=$2 message_offset=$3 message_count=$4 message_devices=$5
+	message_bits=$6
+	shift 6
+	# shellcheck disable=SC2046 # two numbers
+	u32 $((40 + 4 * $#)) 1 0x11111111 0x22222222 $(devno "$message_name") \
+		"$message_total" "$message_offset" "$message_count"
+	u16 "$message_devices"
+	u8 "$message_bits" 0
+	if [ $# -gt 0 ]; then
+		u32 "$@"
+	fi
+}
+
+# send HEX: send a message, and print the answer as the recordings have it: status, the userland
+# words, the text.
+send() {
+	printf '%s' "$1" >/tmp/message
+	swupload -r /tmp/message >/tmp/answer 2>/tmp/stderr || :
+	sed -n 's/^status //p; s/^userland 0x\(.*\) 0x\(.*\)/\1 \2/p; s/^err_str //p' /tmp/answer |
+		awk 'NR == 1 { userland = $0 } NR == 2 { status = $0 }
+			NR == 3 { print status " " userland " " $0 }'
+}
+
+# accepted HEX: send a message that is to be accepted.
+accepted() {
+	expect "the answer" "0 11111111 22222222 " "$(send "$1")"
+}
+
+# refused ERRNO TEXT HEX: send a message that is to be refused.
+refused() {
+	expect "the answer" "$1 11111111 22222222 $2" "$(send "$3")"
+}
+
+# logged TEXT: the kernel's log has a line of the module's with this text.
+logged() {
+	dmesg | grep -qF "dm_switch: $1" || fail "not in the kernel's log: $1
+$(dmesg | grep dm_switch | tail -n 5)"
+}
+
+# unload: the module; with it goes all that a test left behind.
+unload() {
+	dmsetup remove_all
+	rmmod dm_switch
+}
+
+# check_log: fail if the kernel's log has a complaint in it.
+check_log() {
+	if dmesg | grep -E 'BUG|WARNING: (CPU|[^ ]+:[0-9]+)|Oops|UBSAN|KASAN|Call Trace|general prot|refcount_t|INFO: (task|rcu)|leak|detected stall' >/tmp/complaints; then
+		fail "the kernel's log:
+$(cat /tmp/complaints)"
+	fi
+}
