@@ -8,7 +8,7 @@
 cd "$top"
 eval "$(scripts/kernel.sh)"
 
-guest=$cache/guest-${root##*-}-$KVER-$(cat "$top/tests/lib/image.sh" | digest)
+guest=$cache/guest-${root##*-}-$KVER-$(digest <"$top/tests/lib/image.sh")
 
 make_guest() {
 	in_root "$top/tests/lib/image.sh" "$MODULES" "$1"
@@ -26,7 +26,7 @@ prepare_guest() {
 	mkdir -p "$dir/files/usr/bin"
 	mv "$dir/files/swupload" "$dir/files/usr/bin"
 	cp -r tests/sh tests/lib tests/vectors "$dir/files/t"
-	in_root sh -c 'cd "$1/files" && find . | cpio --quiet -o -H newc' - "$dir" >"$dir/files.cpio"
+	(cd "$dir/files" && find . | in_root cpio --quiet -o -H newc) >"$dir/files.cpio"
 	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
 }
 

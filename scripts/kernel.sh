@@ -41,42 +41,38 @@ prepared() {
 
 # archived: the releases of the supported series for which the archive has all parts.
 archived() {
-	local release version
-	in_root sh -c '
-		apt-get -qq -o APT::Sandbox::User=root update >&2
-		apt-cache --names-only search "$1"' - \
-		"^linux-headers-($(IFS='|' && echo "${series[*]//./\\.}"))\.[0-9]+\+deb[0-9]+-amd64\$" |
+	local pattern release
+	in_root apt-get -qq -o APT::Sandbox::User=root update >&2
+	pattern="^linux-headers-($(IFS='|' && echo "${series[*]//./\\.}"))\.[0-9]+\+deb[0-9]+-amd64\$"
+	in_root apt-cache --names-only search "$pattern" |
 		sed 's/^linux-headers-\([^ ]*\).*/\1/' | while read -r release; do
-		version=$(version_of "$release")
-		if in_root apt-cache show $(packages "$release" "$version") >/dev/null 2>&1; then
+		find_packages "$release"
+		if in_root apt-cache show "${packages[@]}" >/dev/null 2>&1; then
 			printf '%s\n' "$release"
 		fi
 	done
 }
 
-# version_of RELEASE: the version of its packages.
-version_of() {
-	in_root apt-cache show "linux-headers-$1" | sed -n 's/^Version: //p' | head -n 1
-}
-
-# packages RELEASE VERSION
-packages() {
-	local name
-	for name in "headers-$1" "binary-$1" "modules-$1" "source-$(cut -d . -f 1-2 <<<"$1")"; do
-		printf 'linux-%s=%s\n' "$name" "$2"
+# find_packages RELEASE: set version to that of its packages, and packages to their names with it.
+find_packages() {
+	local part
+	version=$(in_root apt-cache show "linux-headers-$1" | sed -n 's/^Version: //p' | head -n 1)
+	packages=()
+	for part in "headers-$1" "binary-$1" "modules-$1" "source-$(cut -d . -f 1-2 <<<"$1")"; do
+		packages+=("linux-$part=$version")
 	done
 }
 
 # prepare RELEASE DIR
 prepare() {
-	local release=$1 dir=$2 version package upstream
-	version=$(version_of "$release")
+	local release=$1 dir=$2 version packages package upstream
+	find_packages "$release"
 	upstream=${version%%-*}
 	cd "$dir"
 	mkdir debs
 	(
 		cd debs
-		in_root apt-get -o APT::Sandbox::User=root download $(packages "$release" "$version")
+		in_root apt-get -o APT::Sandbox::User=root download "${packages[@]}"
 	)
 	for package in debs/*.deb; do
 		in_root dpkg-deb -x "$package" parts

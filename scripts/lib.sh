@@ -39,6 +39,7 @@ digest() {
 root=$cache/root-$(printf '%s\n' "$suite" "${root_packages[@]}" | digest)
 
 # Where the swupload made from the checkout's sources is.
+# shellcheck disable=SC2034 # used by the scripts that source this
 tools=$cache/tools-${root##*-}-$(cat "$top"/tools/{swupload.rs,Cargo.toml,Cargo.lock,.cargo/config.toml} | digest)
 
 # step TEXT COMMAND [ARGUMENT...]: run what takes long; say so, and how long it took.  The command's
@@ -101,9 +102,11 @@ in_root() {
 
 # The archive that the host's apt uses, as the build root's sources.
 sources() {
-	local uri
-	uri=$(apt-get indextargets --no-release-info --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' \
-		'Created-By: Packages' | awk '$1 !~ /[-\/]/ && $2 == "main" { print $3; exit }')
+	local format uri
+	# shellcheck disable=SC2016 # apt's own variables
+	format='$(RELEASE) $(COMPONENT) $(REPO_URI)'
+	uri=$(apt-get indextargets --no-release-info --format "$format" 'Created-By: Packages' |
+		awk '$1 !~ /[-\/]/ && $2 == "main" { print $3; exit }')
 	[ -n "$uri" ] || die "apt has no Debian archive set up: see /etc/apt/sources.list.d"
 	printf 'deb %s %s main\n' "$uri" "$suite" "$uri" "$suite-updates" "$uri" "$suite-backports"
 }

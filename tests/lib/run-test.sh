@@ -4,7 +4,6 @@
 
 test=$(sed 's/.*test=\([^ ]*\).*/\1/' /proc/cmdline)
 . /t/lib/test.sh
-# shellcheck source=/dev/null
 . "/t/sh/$test"
 check_log
 echo "passed"

@@ -1,0 +1,16 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# demo.sh: show the module and the tool at work, in QEMU.
+
+. "$(dirname "$0")/guest.sh"
+
+dir=$(mktemp -d "$cache/demo.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+prepare_guest "$dir"
+step "running the demo in QEMU" boot "$dir" 120 /t/lib/demo.sh "$dir/output"
+sed '$d' "$dir/output"
+if [ "$(tail -n 1 "$dir/output")" != "dm-switch guest: 0" ]; then
+	tail -n 20 "$dir/output.log" >&2
+	die "the demo failed; above is the end of the guest's kernel log"
+fi

@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# install.sh: put what was built where a machine looks for it: the module into updates/ of its
+# kernel's modules, where it comes before the kernel's own of the same name, swupload and its manual
+# page under PREFIX.  With --undo, take them away from there.  DESTDIR stands before all paths.
+
+. "$(dirname "$0")/lib.sh"
+cd "$top"
+
+prefix=${DESTDIR:-}${PREFIX:-/usr/local}
+modules=${DESTDIR:-}/lib/modules
+
+# update RELEASE: have modprobe find the module, or no more.
+update() {
+	if [ -z "${DESTDIR:-}" ]; then
+		depmod "$1"
+	fi
+}
+
+if [ "${1:-}" = --undo ]; then
+	rm -f "$prefix/sbin/swupload" "$prefix/share/man/man8/swupload.8"
+	for module in "$modules"/*/updates/dm-switch.ko; do
+		if [ -e "$module" ]; then
+			rm "$module"
+			update "$(basename "${module%/updates/*}")"
+		fi
+	done
+	exit
+fi
+
+release=$(grep -aom 1 'vermagic=[^ ]*' dm-switch.ko | cut -d = -f 2)
+install -D -m 644 -t "$modules/$release/updates" dm-switch.ko
+install -D -m 755 -t "$prefix/sbin" "$tools/swupload"
+install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8
+update "$release"
+printf 'dm-switch: installed for %s: load it with modprobe dm-switch\n' "$release"

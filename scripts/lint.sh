@@ -1,0 +1,48 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# lint.sh: rustfmt, clippy as kbuild runs it, shellcheck and mandoc; any warning is an error.
+
+. "$(dirname "$0")/lib.sh"
+cd "$top"
+eval "$(KDIR='' scripts/kernel.sh)"
+
+format() {
+	in_root rustfmt --check --config-path "$KDIR/../source/.rustfmt.toml" dm-switch.rs
+	in_root rustfmt --check --edition 2021 tools/swupload.rs
+}
+
+# The module is compiled in a copy, for a compiler's warnings show only when it runs.
+clippy_module() {
+	local copy
+	copy=$(mktemp -d "$cache/lint.XXXXXX")
+	cp Kbuild dm-switch.h dm-switch.rs helpers.c "$copy"
+	in_root make -s -C "$KDIR" "M=$copy" CLIPPY=1 modules 2>&1 | tee "$copy/log"
+	if grep -q warning "$copy/log"; then
+		rm -rf "$copy"
+		return 1
+	fi
+	rm -rf "$copy"
+}
+
+clippy_tool() {
+	cd tools
+	in_root cargo clippy --locked --all-targets --target-dir "$cache/lint-target" -- -D warnings
+}
+
+shell() {
+	in_root shellcheck -s bash -x -P scripts scripts/*.sh tests/lib/image.sh tests/host/* .ci/run
+	# What the guest's scripts source has other paths there.
+	in_root shellcheck -s sh -e SC1091 tests/lib/{test,replay,run-test,netlink,demo}.sh tests/lib/init tests/sh/*
+}
+
+manual() {
+	in_root mandoc -T lint -W warning tools/swupload.8
+}
+
+need_root
+step "rustfmt" format
+step "clippy of the module" clippy_module
+step "clippy of the tool" clippy_tool
+step "shellcheck" shell
+step "mandoc" manual
