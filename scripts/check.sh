@@ -5,7 +5,8 @@
 # "N passed, N failed".
 #
 # A test of tests/sh has a guest of its own: it ends with "passed" and its guest's shell with 0, or
-# it failed.  A test of tests/host runs in the build root.
+# it failed.  Parameters that its kernel needs stand behind "# kernel: " in it.  A test of tests/host
+# runs in the build root.
 
 . "$(dirname "$0")/guest.sh"
 
@@ -17,13 +18,14 @@ trap 'rm -rf "$dir"' EXIT
 
 # in_guest NAME: run a test in a guest.
 in_guest() {
-	boot "$dir" "$limit" /t/lib/run-test.sh "$dir/$1" "test=$1" 2>&1 || :
+	boot "$dir" "$limit" /t/lib/run-test.sh "$dir/$1" "test=$1" \
+		"$(sed -n 's/^# kernel: //p' "tests/sh/$1")" 2>&1 || :
 	[ "$(tail -n 2 "$dir/$1")" = $'passed\ndm-switch guest: 0' ]
 }
 
 # on_host NAME: run a test in the build root.
 on_host() {
-	in_root bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null
+	in_root env "KDIR=$KDIR" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null
 }
 
 # run KIND NAME: run a test and say how it went.
