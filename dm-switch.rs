@@ -46,15 +46,19 @@ struct DmSwitch {
     #[pin]
     familyid: genl::IdFile,
     #[pin]
-    family: genl::Registration<Uploads>,
+    family: genl::Registration<Arc<Volumes>>,
 }
 
 impl kernel::InPlaceModule for DmSwitch {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            family <- genl::Registration::new(module, Uploads::new()?),
+            family <- genl::Registration::new(
+                module,
+                Arc::pin_init(Volumes::new(), GFP_KERNEL)?,
+            ),
             familyid <- genl::IdFile::new(module, family.id()),
-            target <- dm::Registration::new(module, family.handler().volumes.clone()),
+            // The last, for devices can come from here on.
+            target <- dm::Registration::new(module, family.handler().clone()),
         })
     }
 }
@@ -117,7 +121,8 @@ mod abi {
     static_assert!(offset_of!(IpcResponse, status) == 24);
     static_assert!(offset_of!(IpcResponse, err_str) == 28);
 
-    // SAFETY: The struct has integer fields only, so every bit pattern is a value of it.
+    // SAFETY: The struct has integer fields only (bindgen makes C's enums integers), so every bit
+    // pattern is a value of it.
     unsafe impl FromBytes for IpcPgTable {}
 
     // SAFETY: The struct has integer fields only, and the offsets asserted above leave no padding
@@ -170,7 +175,7 @@ mod dm {
             shared: &Self::Shared,
             constructor: &mut Constructor<'_>,
             args: &Args<'_>,
-        ) -> Result<Self, Refusal>;
+        ) -> Result<Self, ConstructorError>;
 
         /// Returns which of the constructor's devices takes the I/O that begins `offset` sectors
         /// from the target's begin. It goes there at the same offset from the device's start.
@@ -194,9 +199,9 @@ mod dm {
         fn prepare_ioctl(devices: &[Device]) -> Result<&Device>;
     }
 
-    /// Why a constructor refused, in device-mapper's words.
-    pub(crate) struct Refusal {
-        /// Goes into the log and to userland.
+    /// Why a constructor failed.
+    pub(crate) struct ConstructorError {
+        /// What device-mapper writes to the log.
         pub(crate) text: &'static CStr,
         /// The errno.
         pub(crate) error: Error,
@@ -232,7 +237,7 @@ mod dm {
     /// A target under construction.
     pub(crate) struct Constructor<'a> {
         ti: NonNull<abi::dm_target>,
-        devices: KVec<Device>,
+        devices: KVVec<Device>,
         _target: PhantomData<&'a mut abi::dm_target>,
     }
 
@@ -246,9 +251,11 @@ mod dm {
         /// Returns the major and minor number of the mapped device.
         pub(crate) fn device_number(&self) -> (u32, u32) {
             // SAFETY: `ti` is valid while its constructor runs, its table belongs to a mapped
-            // device, and a mapped device has a disk.
-            let disk = unsafe { &*abi::dm_disk(abi::dm_table_get_md((*self.ti.as_ptr()).table)) };
-            (disk.major as u32, disk.first_minor as u32)
+            // device, and a mapped device has a disk, whose numbers do not change.
+            unsafe {
+                let disk = abi::dm_disk(abi::dm_table_get_md((*self.ti.as_ptr()).table));
+                ((*disk).major as u32, (*disk).first_minor as u32)
+            }
         }
 
         /// Sees to it that no I/O crosses a multiple of `sectors` from the target's begin.
@@ -300,7 +307,8 @@ mod dm {
     // SAFETY: A `Device` is changed only by its drop, which device-mapper may call on any thread.
     unsafe impl Send for Device {}
 
-    // SAFETY: The methods only read what device-mapper leaves as it is while the device is held.
+    // SAFETY: The methods only read, as C does: what stays as it is while the device is held, and
+    // the device's length.
     unsafe impl Sync for Device {}
 
     impl Device {
@@ -339,7 +347,7 @@ mod dm {
     struct Instance<T> {
         // Dropped first: the devices are there for as long as the target.
         target: T,
-        devices: KVec<Device>,
+        devices: KVVec<Device>,
     }
 
     impl<T: Target> Instance<T> {
@@ -363,9 +371,8 @@ mod dm {
         /// Whether this is a flush without data, which device-mapper makes one of for each device.
         fn is_flush(&self) -> bool {
             // SAFETY: The bio is valid by the type's invariants.
-            let bio = unsafe { &*self.0 };
-            bio.bi_opf & (1 << bindings::req_flag_bits___REQ_PREFLUSH) != 0
-                && bio.bi_iter.bi_size == 0
+            let (flags, size) = unsafe { ((*self.0).bi_opf, (*self.0).bi_iter.bi_size) };
+            flags & (1 << bindings::req_flag_bits___REQ_PREFLUSH) != 0 && size == 0
         }
 
         /// Returns which of the devices the flush is for.
@@ -435,6 +442,9 @@ mod dm {
     }
 
     /// A target that table lines can name. Dropping it takes the name back.
+    ///
+    /// Devices can come as soon as it is made, and they hold the module, not this value: making it
+    /// must be the last thing in the module's init that can fail, and it must stay until the exit.
     #[pin_data(PinnedDrop)]
     pub(crate) struct Registration<T: Target> {
         shared: T::Shared,
@@ -469,8 +479,8 @@ mod dm {
             pr_err!("dm_register_target() failed {}\n", error.to_errno());
             if *error == EBUSY {
                 pr_err!(
-                    "another module holds the target name \"{}\"; unload it (the kernel's own: \
-                     rmmod dm-switch), then load this one\n",
+                    "another driver holds the target name \"{}\" (the kernel's own dm-switch?); \
+                     only one of them can be loaded\n",
                     T::NAME,
                 );
             }
@@ -497,29 +507,31 @@ mod dm {
         ///
         /// `ti` must be a valid target of this type, with nothing constructed in it, and `args` its
         /// arguments.
-        unsafe fn construct(ti: *mut abi::dm_target, args: &Args<'_>) -> Result<(), Refusal> {
-            // SAFETY: `ti` is valid, and its type is the one embedded in a registration, which is
-            // there for as long as its module, which device-mapper holds.
+        unsafe fn construct(
+            ti: *mut abi::dm_target,
+            args: &Args<'_>,
+        ) -> Result<(), ConstructorError> {
+            // SAFETY: `ti` is valid, and its type is the one embedded in a registration, which stays
+            // until the module's exit; device-mapper holds the module.
             let registration = unsafe {
                 let target_type = Opaque::cast_from((*ti).type_).cast_mut();
                 &*container_of!(target_type, Self, target_type)
             };
             let mut constructor = Constructor {
-                ti: NonNull::new(ti).ok_or(Refusal {
-                    text: T::OUT_OF_MEMORY,
-                    error: ENOMEM,
-                })?,
-                devices: KVec::new(),
+                // SAFETY: `ti` is valid and its constructor's to change.
+                ti: NonNull::from(unsafe { &mut *ti }),
+                devices: KVVec::new(),
                 _target: PhantomData,
             };
             let target = T::new(&registration.shared, &mut constructor, args)?;
             let devices = constructor.devices;
             let flushes = devices.len() as c_uint;
-            let instance =
-                KBox::new(Instance { target, devices }, GFP_KERNEL).map_err(|_| Refusal {
+            let instance = KBox::new(Instance { target, devices }, GFP_KERNEL).map_err(|_| {
+                ConstructorError {
                     text: T::OUT_OF_MEMORY,
                     error: ENOMEM,
-                })?;
+                }
+            })?;
             // SAFETY: `ti` is valid and its constructor's to change.
             let ti = unsafe { &mut *ti };
             ti.private = KBox::into_raw(instance).cast();
@@ -544,10 +556,10 @@ mod dm {
             // SAFETY: `ti` is valid and unconstructed by this function's requirements.
             match unsafe { Self::construct(ti, &args) } {
                 Ok(()) => 0,
-                Err(refusal) => {
+                Err(ConstructorError { text, error }) => {
                     // SAFETY: `ti` is valid; the text is static, and device-mapper only reads it.
-                    unsafe { (*ti).error = refusal.text.as_char_ptr().cast_mut() };
-                    refusal.error.to_errno()
+                    unsafe { (*ti).error = text.as_char_ptr().cast_mut() };
+                    error.to_errno()
                 }
             }
         }
@@ -722,13 +734,13 @@ mod dm {
     impl Counters {
         /// Makes `len` counts of 0; `len` is above 0.
         pub(crate) fn new(len: usize) -> Result<Self> {
-            // SAFETY: The function has no requirements.
+            // SAFETY: The function takes any length; it returns null for one that is too large.
             let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
             let counts = NonNull::new(counts).ok_or(ENOMEM)?;
             Ok(Self { counts, len })
         }
 
-        /// Adds 1 to the count at `index`, which is below the number of counts.
+        /// Adds 1 to the count at `index`; there is none to add to at the number of counts or above.
         pub(crate) fn count(&self, index: usize) {
             if index < self.len {
                 // SAFETY: `index` is within the allocation.
@@ -790,6 +802,9 @@ mod dm {
         }
 
         /// Waits for other writers.
+        ///
+        /// A target's own functions must not, for a suspended device waits for them, and a writer
+        /// that needs memory may be waiting for the device.
         pub(crate) fn lock(&self) -> Writer<'_, T> {
             Writer {
                 rcu: self,
@@ -1022,7 +1037,7 @@ mod genl {
         /// Allocates the answer, with room for one attribute that holds a `T`.
         pub(crate) fn reply<T: AsBytes>(&self) -> Result<Reply> {
             let room = ATTRIBUTE_HEADER_LEN + size_of::<T>();
-            // SAFETY: The function has no requirements.
+            // SAFETY: The function takes any length that memory can be had for.
             let skb = NonNull::new(unsafe { abi::helper_genlmsg_new(room) }).ok_or(ENOMEM)?;
             let mut reply = Reply {
                 skb,
@@ -1181,7 +1196,7 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// `reciprocal` is a fraction of `1 << RECIPROCAL_SHIFT`, rounded up by less than 1: times an
+    /// `reciprocal` is a fraction of `1 << RECIPROCAL_SHIFT`, rounded up by at most 1: times an
     /// entry of a chunk, which is below 1 << 13, that is off by less than 1 / `fields`, for
     /// `fields` is at most 1 << 5; so the quotient is exact.
     const RECIPROCAL_SHIFT: u32 = 18;
@@ -1244,7 +1259,10 @@ impl Chunk {
             word.store(others | (value << shift), Ordering::Relaxed);
             end = index + 1;
         }
-        self.uploaded.fetch_max(end, Ordering::Release);
+        if end > self.uploaded.load(Ordering::Relaxed) {
+            // After the entries, for readers that see it.
+            self.uploaded.store(end, Ordering::Release);
+        }
     }
 }
 
@@ -1267,8 +1285,8 @@ impl fmt::Display for Stray {
 
 /// A page table: which device owns each page.
 ///
-/// What is shared with an older table of the same volume is shared with it until the last reader of
-/// that table is done.
+/// Chunks and counts may be shared with the table that this one replaced, which is there until its
+/// last reader is done.
 struct PageTable {
     geometry: Geometry,
     /// Entries of the whole table.
@@ -1282,24 +1300,18 @@ impl PageTable {
     /// Makes a table without chunks.
     fn new(geometry: Geometry, total: u32) -> Result<Self> {
         let count = chunk_count(total);
-        let mut chunks = KVec::with_capacity(count, GFP_KERNEL)?;
-        for _ in 0..count {
-            chunks.push(None, GFP_KERNEL)?;
-        }
         Ok(Self {
             geometry,
             total,
-            chunks,
+            chunks: KVec::from_elem(None, count, GFP_KERNEL)?,
             hits: Arc::new(dm::Counters::new(count)?, GFP_KERNEL)?,
         })
     }
 
     /// Makes a table that shares the chunks of this one.
     fn share(&self) -> Result<Self> {
-        let mut chunks = KVec::with_capacity(self.chunks.len(), GFP_KERNEL)?;
-        for chunk in &self.chunks {
-            chunks.push(chunk.clone(), GFP_KERNEL)?;
-        }
+        let mut chunks = KVec::new();
+        chunks.extend_from_slice(&self.chunks, GFP_KERNEL)?;
         Ok(Self {
             chunks,
             hits: self.hits.clone(),
@@ -1437,7 +1449,7 @@ impl Volume {
     /// that readers have: nothing fails once a shared chunk is written to.
     fn change(mut table: PageTable, upload: &Upload<'_>) -> Result<KBox<PageTable>, Refusal> {
         if upload.count == 0 {
-            table.chunks[upload.freed_chunk()] = None;
+            table.chunks[upload.first_chunk()] = None;
         }
         table.add_chunks_for(upload)?;
         let table = KBox::new(table, GFP_KERNEL).map_err(|_| Refusal::NoMemoryForTable)?;
@@ -1460,8 +1472,10 @@ impl Volumes {
         })
     }
 
+    /// Adds a volume, without waiting for memory: that may take a suspended switch, and the lock
+    /// is needed to resume it.
     fn add(&self, volume: Arc<Volume>) -> Result {
-        Ok(self.list.lock().push(volume, GFP_KERNEL)?)
+        Ok(self.list.lock().push(volume, GFP_ATOMIC)?)
     }
 
     fn remove(&self, volume: &Arc<Volume>) {
@@ -1474,6 +1488,16 @@ impl Volumes {
         list.iter()
             .find(|volume| volume.major == major && volume.minor == minor)
             .cloned()
+    }
+
+    /// Puts an upload into its volume's page table, or leaves everything as it is.
+    ///
+    /// Returns the table that was replaced, if one was.
+    fn upload(&self, upload: &Upload<'_>) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
+        let Upload { major, minor, .. } = *upload;
+        self.find(major, minor)
+            .ok_or(Refusal::NoDevice { major, minor })?
+            .apply(upload)
     }
 }
 
@@ -1551,7 +1575,7 @@ impl Switch {
         constructor: &mut dm::Constructor<'_>,
         args: &dm::Args<'_>,
         count: usize,
-    ) -> Result<(), dm::Refusal> {
+    ) -> Result<(), dm::ConstructorError> {
         for number in 0..count {
             let (path, start) = (args.get(2 + 2 * number), args.get(3 + 2 * number));
             Self::take_device(constructor, path, start).map_err(|text| {
@@ -1591,7 +1615,7 @@ impl dm::Target for Switch {
         volumes: &Arc<Volumes>,
         constructor: &mut dm::Constructor<'_>,
         args: &dm::Args<'_>,
-    ) -> Result<Self, dm::Refusal> {
+    ) -> Result<Self, dm::ConstructorError> {
         if args.len() < 4 {
             return Err(invalid(c"Insufficient arguments"));
         }
@@ -1600,7 +1624,7 @@ impl dm::Target for Switch {
         if dev_count as usize != devices {
             return Err(invalid(c"Invalid argument count"));
         }
-        let out_of_memory = |error| dm::Refusal {
+        let out_of_memory = |error| dm::ConstructorError {
             text: Self::OUT_OF_MEMORY,
             error,
         };
@@ -1686,8 +1710,8 @@ impl dm::Target for Switch {
             pr_warn!("switch_message unknown message; there is: chunk_hits\n");
             return Err(EINVAL);
         }
-        let writer = self.volume.table.lock();
-        let table = writer.get();
+        let guard = rcu::read_lock();
+        let table = self.volume.table.read(&guard);
         write!(answer, "{}", table.map_or(0, |table| table.chunks.len()))?;
         for hits in table.iter().flat_map(|table| table.hits.sums()) {
             write!(answer, " {hits}")?;
@@ -1707,15 +1731,15 @@ impl Drop for Switch {
 }
 
 /// Refuses a constructor's argument.
-fn invalid(text: &'static CStr) -> dm::Refusal {
-    dm::Refusal {
+fn invalid(text: &'static CStr) -> dm::ConstructorError {
+    dm::ConstructorError {
         text,
         error: EINVAL,
     }
 }
 
 /// Refuses a constructor's argument, and says so in the log as v3 did.
-fn logged(text: &'static CStr) -> dm::Refusal {
+fn logged(text: &'static CStr) -> dm::ConstructorError {
     pr_warn!("switch_ctr {text}\n");
     invalid(text)
 }
@@ -1749,15 +1773,15 @@ struct Upload<'a> {
     /// Entries that the message has; with 0, a chunk is to be freed.
     count: u32,
     userland: [u32; 2],
-    /// The entries, of which the last byte may be missing.
-    words: &'a [u8],
+    /// The entries' words, of which the last byte may be missing.
+    entries: &'a [u8],
 }
 
 impl<'a> Upload<'a> {
     /// Checks a message, in the order in which v3 did.
     fn check(message: &'a [u8]) -> Result<Self, Refusal> {
         let nla_len = message.len() + genl::ATTRIBUTE_HEADER_LEN;
-        let Some((_, words)) = message.split_at_checked(abi::HEADER_LEN) else {
+        let Some((_, entries)) = message.split_at_checked(abi::HEADER_LEN) else {
             return Err(Refusal::TooShort { nla_len });
         };
         let header = header(message);
@@ -1798,22 +1822,18 @@ impl<'a> Upload<'a> {
             first,
             count,
             userland: header.userland,
-            words,
+            entries,
         })
     }
 
     /// Returns the chunks that the entries are in.
     fn chunks(&self) -> Range<usize> {
-        let end = (self.first + self.count).div_ceil(CHUNK_ENTRIES) as usize;
-        if self.count == 0 {
-            end..end
-        } else {
-            self.freed_chunk()..end
-        }
+        let end = (self.first + self.count).div_ceil(CHUNK_ENTRIES);
+        self.first_chunk()..end as usize
     }
 
-    /// Returns the chunk that is to be freed where there are no entries.
-    fn freed_chunk(&self) -> usize {
+    /// Returns the chunk of the first entry: the one to be freed where there are no entries.
+    fn first_chunk(&self) -> usize {
         (self.first >> abi::CHUNK_PTE_SHIFT) as usize
     }
 
@@ -1822,14 +1842,10 @@ impl<'a> Upload<'a> {
         let Geometry {
             fields, pte_bits, ..
         } = self.geometry;
-        let bytes = self.words.chunks(size_of::<u32>());
+        let start = (index / fields) as usize * size_of::<u32>();
+        let there = &self.entries[start..self.entries.len().min(start + size_of::<u32>())];
         let mut word = [0; size_of::<u32>()];
-        for (to, from) in word
-            .iter_mut()
-            .zip(bytes.skip((index / fields) as usize).flatten())
-        {
-            *to = *from;
-        }
+        word[..there.len()].copy_from_slice(there);
         self.geometry
             .entry(u32::from_ne_bytes(word), index % fields * pte_bits)
     }
@@ -1942,29 +1958,9 @@ fn response(message: &[u8], refusal: Option<&Refusal>) -> abi::IpcResponse {
     response
 }
 
-/// The family that takes uploads.
-struct Uploads {
-    volumes: Arc<Volumes>,
-}
+static_assert!(abi::NETLINK_ATTR_MSG as usize == genl::ATTRIBUTE);
 
-impl Uploads {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            volumes: Arc::pin_init(Volumes::new(), GFP_KERNEL)?,
-        })
-    }
-
-    fn upload(&self, message: &[u8]) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
-        let upload = Upload::check(message)?;
-        let Upload { major, minor, .. } = upload;
-        self.volumes
-            .find(major, minor)
-            .ok_or(Refusal::NoDevice { major, minor })?
-            .apply(&upload)
-    }
-}
-
-impl genl::Family for Uploads {
+impl genl::Family for Arc<Volumes> {
     const NAME: &'static CStr = c"DM_SWITCH";
     const VERSION: u8 = 1;
     const COMMAND: u8 = abi::NETLINK_CMD_GET_PAGE_TBL as u8;
@@ -1979,7 +1975,7 @@ impl genl::Family for Uploads {
         let reply = request
             .reply::<abi::IpcResponse>()
             .inspect_err(|_| pr_warn!("get_page_tbl cannot allocate reply message\n"))?;
-        let outcome = self.upload(message);
+        let outcome = Upload::check(message).and_then(|upload| self.upload(&upload));
         let refusal = outcome.as_ref().err();
         if let Some(refusal) = refusal {
             pr_warn!("get_page_tbl WARNING: {refusal}\n");
@@ -1992,5 +1988,3 @@ impl genl::Family for Uploads {
         Ok(())
     }
 }
-
-static_assert!(abi::NETLINK_ATTR_MSG as usize == genl::ATTRIBUTE);

@@ -18,7 +18,7 @@ void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 
 u64 __percpu *helper_alloc_percpu_u64(size_t count)
 {
-	return __alloc_percpu(count * sizeof(u64), sizeof(u64));
+	return __alloc_percpu(array_size(count, sizeof(u64)), sizeof(u64));
 }
 
 void helper_this_cpu_inc(u64 __percpu *count)

@@ -30,9 +30,8 @@ prepare_guest() {
 	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
 }
 
-# boot DIR SECONDS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest, with more parameters for
-# its kernel.  What it prints goes to OUTPUT, the kernel's log to OUTPUT.log.
-boot() {
+# emulate DIR SECONDS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
+emulate() {
 	local dir=$1 seconds=$2 run=$3 output=$4
 	shift 4
 	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp 2 -m 1500 \
@@ -41,4 +40,34 @@ boot() {
 		-drive "file=$guest/tags.img,format=raw,if=virtio,readonly=on" \
 		-serial "file:$output.log" -serial "file:$output" \
 		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic run=$run $*" </dev/null
+}
+
+# boot DIR SECONDS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest, for so many seconds at
+# most, with more parameters for its kernel.  What it prints goes to OUTPUT, the kernel's log to
+# OUTPUT.log.
+#
+# Once in some hundred times the emulator does not get as far as the kernel: a guest whose kernel has
+# not said a word in a minute is started again.
+boot() {
+	local output=$4 emulator start
+	for _ in 1 2 3; do
+		rm -f "$output.log"
+		emulate "$@" &
+		emulator=$!
+		start=$SECONDS
+		while [ ! -s "$output.log" ] && kill -0 $emulator 2>/dev/null; do
+			if [ $((SECONDS - start)) -gt 60 ]; then
+				printf 'dm-switch: the guest for %s did not start\n' "$output" >&2
+				kill $emulator
+				break
+			fi
+			sleep 0.2
+		done
+		if wait $emulator; then
+			return
+		elif [ -s "$output.log" ]; then
+			return 1
+		fi
+	done
+	return 1
 }
