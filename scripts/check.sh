@@ -4,69 +4,111 @@
 # check.sh: run the tests; the one named by TEST in the environment, or all.  The last line is
 # "N passed, N failed".
 #
-# A test of tests/sh has a guest of its own: it ends with "passed" and its guest's shell with 0, or
-# it failed.  Parameters that its kernel needs stand behind "# kernel: " in it.  A test of tests/host
-# runs in the build root.
+# Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
+# panics ends its guest, and the next ones get a new one.  A test for which the kernel needs
+# parameters, behind "# kernel: " in it, gets a guest of its own.  Tests of tests/host run in the
+# build root.
 
 . "$(dirname "$0")/guest.sh"
 
-# Seconds after which a guest hangs, by far more than any test takes.
-limit=150
+# Tests that a guest gets at most.
+batch=6
+
+# Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
+limit=200
 
 dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
-# in_guest NAME: run a test in a guest.
-in_guest() {
-	boot "$dir" "$limit" /t/lib/run-test.sh "$dir/$1" "test=$1" \
-		"$(sed -n 's/^# kernel: //p' "tests/sh/$1")" 2>&1 || :
-	[ "$(tail -n 2 "$dir/$1")" = $'passed\ndm-switch guest: 0' ]
+# passed NAME SECONDS
+passed() {
+	printf 'ok      %s (%d s)\n' "$1" "$2"
+	echo passed >"$dir/$1.result"
 }
 
-# on_host NAME: run a test in the build root.
-on_host() {
-	in_root env "KDIR=$KDIR" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null
-}
-
-# run KIND NAME: run a test and say how it went.
-run() {
-	local kind=$1 name=$2 start=$SECONDS
-	if "$kind" "$name"; then
-		printf 'ok      %s (%d s)\n' "$name" $((SECONDS - start))
-		echo passed >"$dir/$name.result"
-		return
-	fi
+# failed NAME FILE...: say that a test failed, with the ends of the files.
+failed() {
+	local name=$1 file
+	shift
 	{
-		printf 'FAILED  %s (%d s)\n' "$name" $((SECONDS - start))
-		for file in "$dir/$name" "$dir/$name.log"; do
-			if [ -e "$file" ]; then
-				printf '%s\n' "--- the end of what ${file#"$dir/"} has"
-				tail -n 30 "$file"
-			fi
+		printf 'FAILED  %s\n' "$name"
+		for file; do
+			printf -- '--- the end of what %s has\n' "$(basename "$file")"
+			# From the test's own beginning on.
+			awk -v begin="dm-switch guest: test $name\r?\$" '$0 ~ begin { text = "" }
+				{ text = text $0 "\n" } END { printf "%s", text }' "$file" |
+				tail -n 30
 		done
 	} 2>&1 | tr -d '\r' | cat -v
 }
 
+# on_host NAME: run a test in the build root.
+on_host() {
+	local start=$SECONDS
+	if in_root env "KDIR=$KDIR" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
+		passed "$1" $((SECONDS - start))
+	else
+		failed "$1" "$dir/$1"
+	fi
+}
+
+# kernel_parameters NAME: those that a test needs.
+kernel_parameters() {
+	sed -n 's/^# kernel: //p' "tests/sh/$1"
+}
+
+# in_guests NAME...: run tests, all of which need the same kernel parameters.
+in_guests() {
+	local output=$dir/$1 seconds
+	while [ $# -gt 0 ]; do
+		boot "$dir" $((limit * $#)) /t/lib/run-tests.sh "$output" \
+			"tests=$(IFS=, && echo "$*")" "$(kernel_parameters "$1")" 2>>"$output.log" || :
+		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
+			passed "$1" "${seconds##* }"
+			shift
+		done
+		if [ $# -gt 0 ]; then
+			failed "$1" "$output" "$output.log"
+			shift
+		fi
+	done
+}
+
+# tests: where each test is run, and its name.
 tests() {
-	local name
 	(cd tests/host && printf 'on_host %s\n' *)
-	(cd tests/sh && printf 'in_guest %s\n' *)
+	(cd tests/sh && printf 'in_guests %s\n' *)
+}
+
+# start COMMAND [ARGUMENT...]: run in the background, as many at a time as there are processors.
+start() {
+	while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do
+		wait -n || :
+	done
+	"$@" &
 }
 
 chosen=$(tests | awk -v name="${TEST:-}" 'name == "" || $2 == name')
 [ -n "$chosen" ] || die "there is no test ${TEST:-}; there are:
 $(tests | sed 's/^[^ ]* /  /')"
+count=$(wc -l <<<"$chosen")
 
 prepare_guest "$dir"
-count=0
-while read -r kind name; do
-	# As many at a time as there are processors.
-	while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do
-		wait -n || :
-	done
-	run "$kind" "$name" &
-	count=$((count + 1))
+waiting=()
+while read -r where name; do
+	if [ "$where" = on_host ] || [ -n "$(kernel_parameters "$name")" ]; then
+		start "$where" "$name"
+		continue
+	fi
+	waiting+=("$name")
+	if [ ${#waiting[@]} -eq $batch ]; then
+		start in_guests "${waiting[@]}"
+		waiting=()
+	fi
 done <<<"$chosen"
+if [ ${#waiting[@]} -gt 0 ]; then
+	start in_guests "${waiting[@]}"
+fi
 wait
 passed=$(find "$dir" -name '*.result' | wc -l)
 printf '%d passed, %d failed\n' "$passed" $((count - passed))

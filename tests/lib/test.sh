@@ -104,6 +104,12 @@ refused() {
 	expect "the answer" "$1 11111111 22222222 $2" "$(send "$3")"
 }
 
+# userland NAME: the userland words of a switch's status line, those of the last upload that was
+# accepted.
+userland() {
+	dmsetup status "$1" | sed 's/.* A* \([0-9a-f]* [0-9a-f]*\) [0-9]* [0-9]*$/\1/'
+}
+
 # logged TEXT: the kernel's log has a line of the module's with this text.
 logged() {
 	dmesg | grep -qF "dm_switch: $1" || fail "not in the kernel's log: $1
@@ -118,7 +124,7 @@ unload() {
 
 # check_log: fail if the kernel's log has a complaint in it.
 check_log() {
-	if dmesg | grep -E 'BUG|WARNING: (CPU|[^ ]+:[0-9]+)|Oops|UBSAN|KASAN|Call Trace|general prot|refcount_t|INFO: (task|rcu)|leak|detected stall' >/tmp/complaints; then
+	if dmesg | grep -E '[^A-Z]BUG|WARNING: (CPU|[^ ]+:[0-9]+)|Oops|UBSAN|KASAN|Call Trace|general prot|refcount_t|INFO: (task|rcu)|leaked|memory leak|detected stall' >/tmp/complaints; then
 		fail "the kernel's log:
 $(cat /tmp/complaints)"
 	fi

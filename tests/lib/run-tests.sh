@@ -1,0 +1,41 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs tests in the guest, one after the other: those that tests= on the kernel's command line names.
+# Ends behind the first that fails, for nobody knows what that leaves behind.
+
+uptime() {
+	cut -d . -f 1 /proc/uptime
+}
+
+# loaded: the kernel modules, the last one first.
+loaded() {
+	cut -d ' ' -f 1 /proc/modules
+}
+
+# clean: have the guest as it was.  A test removes its devices; what it loaded goes here.
+clean() {
+	for loop in $(losetup -a | cut -d : -f 1); do
+		losetup -d "$loop"
+	done
+	rm -rf /tmp/*
+	for module in $(loaded); do
+		case " $loaded_first " in
+		*" $module "*) ;;
+		*) rmmod "$module" || return 1 ;;
+		esac
+	done
+}
+
+loaded_first=$(loaded | tr '\n' ' ')
+for test in $(sed 's/.* tests=\([^ ]*\).*/\1/; y/,/ /' /proc/cmdline); do
+	echo "dm-switch guest: test $test" | tee /dev/kmsg
+	dmesg -c >/dev/null
+	start=$(uptime)
+	timeout 190 dash -eu /t/lib/run-test.sh "$test"
+	if ! clean; then
+		echo "FAILED: the test left something behind"
+		exit 1
+	fi
+	echo "dm-switch guest: passed $test $(($(uptime) - start))"
+done

@@ -1,0 +1,131 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Switches over disks whose sectors say where they are, and what to ask a switch.
+
+# name_sectors DISK FIRST COUNT: write into each of these sectors of /dev/ramDISK its name,
+# DISK/SECTOR.
+name_sectors() {
+	awk -v disk="$1" -v first="$2" -v count="$3" 'BEGIN {
+		for (sector = first; sector < first + count; sector++)
+			printf "%-511s\n", disk "/" sector
+	}' | dd "of=/dev/ram$1" bs=64k iflag=fullblock oflag=seek_bytes seek=$(($2 * 512)) \
+		conv=fsync 2>/dev/null
+}
+
+# blank_disks COUNT SECTORS: make /dev/ram0 and on.  They take memory only where they are written.
+blank_disks() {
+	modprobe brd "rd_nr=$1" "rd_size=$(($2 / 2))"
+}
+
+# named_disks COUNT SECTORS: the same, with a name in each sector.
+named_disks() {
+	blank_disks "$1" "$2"
+	for disk in $(seq 0 $(($1 - 1))); do
+		name_sectors "$disk" 0 "$2"
+	done
+}
+
+# names DEVICE SECTOR COUNT: read sectors with one O_DIRECT read, and print their names.
+names() {
+	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) 2>/dev/null |
+		tr -d ' ' | paste -s -d ' '
+}
+
+# read_sectors DEVICE SECTOR COUNT: the same, without printing anything.
+read_sectors() {
+	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) of=/dev/null \
+		2>/dev/null
+}
+
+# has NAME SECTOR NAMES: the sectors of a switch from SECTOR on have these names.
+has() {
+	expect "the sectors of $1 from $2 on" "$3" \
+		"$(names "/dev/mapper/$1" "$2" "$(echo "$3" | wc -w)")"
+}
+
+# switch_line PAGE_SIZE DEVICE...: the arguments of a switch that uses the devices from sector 0 on.
+switch_line() {
+	page_size=$1
+	shift
+	printf '%s %s' $# "$page_size"
+	printf ' %s 0' "$@"
+}
+
+# make_switch NAME SECTORS PAGE_SIZE DEVICE...
+make_switch() {
+	switch_name=$1 switch_len=$2
+	shift 2
+	dmsetup create "$switch_name" --table "0 $switch_len switch $(switch_line "$@")"
+}
+
+# counts NAME: how many I/Os were remapped, and how many unmapped.
+counts() {
+	dmsetup status "$1" | awk '{ print $(NF - 1), $NF }'
+}
+
+# counted NAME WANTED COMMAND...: run a command that is to add so much to the counts.
+counted() {
+	counted_name=$1 counted_wanted=$2 counted_before=$(counts "$1")
+	shift 2
+	"$@"
+	expect "the counts after $*" "$counted_wanted" "$(echo "$counted_before" "$(counts "$counted_name")" |
+		awk '{ print $3 - $1, $4 - $2 }')"
+}
+
+# random_pages PAGES DEVICES: a page table, one page a line, the same at each run.
+random_pages() {
+	awk -v pages="$1" -v devices="$2" 'BEGIN {
+		srand(pages)
+		for (page = 0; page < pages; page++)
+			printf "%x\n", int(rand() * devices)
+	}'
+}
+
+# expect_pages FILE PAGE_SIZE DEVICE SECTOR COUNT: sectors of a switch over named disks come from
+# the disks that FILE, a page table of one page a line, names.
+expect_pages() {
+	awk -v size="$2" -v first="$4" -v count="$5" '
+		{ disk[NR - 1] = $1 }
+		END {
+			for (sector = first; sector < first + count; sector++)
+				print disk[int(sector / size)] "/" sector
+		}' "$1" >/tmp/wanted
+	dd "if=$3" bs=$(($5 * 512)) count=1 iflag=direct,skip_bytes skip=$(($4 * 512)) 2>/dev/null |
+		tr -d ' ' >/tmp/got
+	cmp -s /tmp/wanted /tmp/got ||
+		fail "sectors from $4 on of $3, wanted and got:
+$(diff /tmp/wanted /tmp/got | sed -n 1,10p)"
+}
+
+# mark: what log prints begins here.
+mark() {
+	log_mark=$((${log_mark:-0} + 1))
+	echo "mark $log_mark." >/dev/kmsg
+}
+
+# log: what the kernel logged since the mark, without the times.
+log() {
+	dmesg | sed "1,/ mark $log_mark\\.\$/d; s/^\\[[^]]*\\] //"
+}
+
+# length SECTORS: of the switches that refuses tries to make, from now on.
+length() {
+	target_len=$1
+}
+length 64
+
+# refuses TEXT ARGUMENT...: no switch is made from the arguments, for the reason TEXT, and neither a
+# disk nor the module stays in use.
+refuses() {
+	refuses_text=$1
+	shift
+	mark
+	fails dmsetup create refused --table "0 $target_len switch $*"
+	log | grep -qx "device-mapper: table: [0-9:]*: switch: $refuses_text (-EINVAL)" ||
+		fail "$*: not refused with: $refuses_text
+$(log)"
+	for module in brd dm_switch; do
+		expect "users of $module after $*" 0 "$(cat "/sys/module/$module/refcnt")"
+	done
+}
