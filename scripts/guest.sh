@@ -8,10 +8,10 @@
 cd "$top"
 eval "$(scripts/kernel.sh)"
 
-guest=$cache/guest-${root##*-}-$KVER-$(digest <"$top/tests/lib/image.sh")
+guest=$cache/guest-${root##*-}-$KVER-$(digest <"$top/scripts/image.sh")
 
 make_guest() {
-	in_root "$top/tests/lib/image.sh" "$MODULES" "$1"
+	in_root "$top/scripts/image.sh" "$MODULES" "$1"
 }
 
 # prepare_guest DIR: put into DIR what the guests of one run share, the module and the tool as they

@@ -19,6 +19,15 @@ cached_disks() {
 	done
 }
 
+# remove_cached_disks: all of them.
+remove_cached_disks() {
+	for config in /sys/kernel/config/nullb/cached*; do
+		echo 0 >"$config/power"
+		rmdir "$config"
+	done
+	umount /sys/kernel/config
+}
+
 # disk_counts FIELD COUNT: a number from each disk's statistics: 3 sectors read, 7 sectors written,
 # 16 flushes.
 disk_counts() {

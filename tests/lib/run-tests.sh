@@ -13,10 +13,16 @@ loaded() {
 	cut -d ' ' -f 1 /proc/modules
 }
 
-# clean: have the guest as it was.  A test removes its devices; what it loaded goes here.
+# clean: have the guest as it was.  A test removes its mapped devices; what those stood on, and what
+# was loaded, goes here.
 clean() {
 	for loop in $(losetup -a | cut -d : -f 1); do
 		losetup -d "$loop"
+	done
+	for disk in /sys/kernel/config/nullb/*/; do
+		if [ -e "$disk/power" ]; then
+			rmdir "$disk"
+		fi
 	done
 	rm -rf /tmp/*
 	for module in $(loaded); do
@@ -28,6 +34,7 @@ clean() {
 }
 
 loaded_first=$(loaded | tr '\n' ' ')
+# shellcheck disable=SC2013 # words are wanted
 for test in $(sed 's/.* tests=\([^ ]*\).*/\1/; y/,/ /' /proc/cmdline); do
 	echo "dm-switch guest: test $test" | tee /dev/kmsg
 	dmesg -c >/dev/null
