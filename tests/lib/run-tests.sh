@@ -19,11 +19,6 @@ clean() {
 	for loop in $(losetup -a | cut -d : -f 1); do
 		losetup -d "$loop"
 	done
-	for disk in /sys/kernel/config/nullb/*/; do
-		if [ -e "$disk/power" ]; then
-			rmdir "$disk"
-		fi
-	done
 	rm -rf /tmp/*
 	for module in $(loaded); do
 		case " $loaded_first " in

@@ -31,13 +31,13 @@ load() {
 	insmod /t/dm-switch.ko
 }
 
-# tagged_disks: make /dev/ram0 to /dev/ram7, 64 MiB each.  Each sector of the first 24 MiB begins with
-# its disk's number (u32) and has its own number at byte 8 (u64).
+# tagged_disks [MIB]: make /dev/ram0 to /dev/ram7, 64 MiB each.  Each sector, or of the first MIB only,
+# begins with its disk's number (u32) and has its own number at byte 8 (u64).
 tagged_disks() {
 	modprobe virtio_blk
 	modprobe brd rd_nr=8 rd_size=65536
 	for disk in 0 1 2 3 4 5 6 7; do
-		dd if=/dev/vda "of=/dev/ram$disk" bs=1M skip=$((disk * 64)) count=24 2>/dev/null
+		dd if=/dev/vda "of=/dev/ram$disk" bs=1M skip=$((disk * 64)) count="${1:-64}" 2>/dev/null
 	done
 }
 
