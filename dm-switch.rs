@@ -1229,6 +1229,9 @@ impl Geometry {
 }
 
 /// `CHUNK_ENTRIES` entries of a page table.
+///
+/// The atomics are core's, for a map's loads are inlined with them; those of the kernel crate are
+/// calls of C functions in a module.
 struct Chunk {
     /// One more than the last entry that was uploaded.
     uploaded: AtomicU32,

@@ -12,7 +12,7 @@
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
-batch=6
+batch=5
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
 limit=200
@@ -74,15 +74,16 @@ in_guests() {
 	done
 }
 
-# tests: where each test is run, and its name.
+# tests: where each test is run, and its name; the recordings come first, for they take longest.
 tests() {
+	(cd tests/sh && printf 'in_guests %s\n' *) | sort -r
 	(cd tests/host && printf 'on_host %s\n' *)
-	(cd tests/sh && printf 'in_guests %s\n' *)
 }
 
-# start COMMAND [ARGUMENT...]: run in the background, as many at a time as there are processors.
+# start COMMAND [ARGUMENT...]: run in the background, one more at a time than there are processors, for
+# tests wait, too.
 start() {
-	while [ "$(jobs -pr | wc -l)" -ge "$(nproc)" ]; do
+	while [ "$(jobs -pr | wc -l)" -gt "$(nproc)" ]; do
 		wait -n || :
 	done
 	"$@" &
