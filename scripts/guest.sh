@@ -20,11 +20,10 @@ prepare_guest() {
 	local dir=$1
 	once "$guest" "making the guest's file system for $KVER" make_guest
 	scripts/tools.sh
-	mkdir -p "$dir/files/t"
+	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
-	cp "$SWUPLOAD" tests/lib/init "$dir/files"
-	mkdir -p "$dir/files/usr/bin"
-	mv "$dir/files/swupload" "$dir/files/usr/bin"
+	cp "$SWUPLOAD" "$dir/files/usr/bin"
+	cp tests/lib/init "$dir/files"
 	cp -r tests/sh tests/lib tests/vectors "$dir/files/t"
 	(cd "$dir/files" && find . | in_root cpio --quiet -o -H newc) >"$dir/files.cpio"
 	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
