@@ -5,14 +5,15 @@
 # "N passed, N failed".
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
-# panics ends its guest, and the next ones get a new one.  A test for which the kernel needs
-# parameters, behind "# kernel: " in it, gets a guest of its own.  Tests of tests/host run in the
-# build root.
+# panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
+# costs half as much again; a test that needs more has "# processors: 2" in it, and one for which the
+# kernel needs parameters has "# kernel: ", and each of these gets a guest of its own.  Tests of
+# tests/host run in the build root.
 
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
-batch=5
+batch=8
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
 limit=200
@@ -45,24 +46,30 @@ failed() {
 # on_host NAME: run a test in the build root.
 on_host() {
 	local start=$SECONDS
-	if in_root env "KDIR=$KDIR" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
+	if in_root env "KDIR=$KDIR" "SWUPLOAD=$SWUPLOAD" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
 		passed "$1" $((SECONDS - start))
 	else
 		failed "$1" "$dir/$1"
 	fi
 }
 
-# kernel_parameters NAME: those that a test needs.
-kernel_parameters() {
-	sed -n 's/^# kernel: //p' "tests/sh/$1"
+# needs WHAT NAME: what a test needs of its guest, behind "# WHAT: " in it.
+needs() {
+	sed -n "s/^# $1: //p" "tests/sh/$2"
 }
 
-# in_guests NAME...: run tests, all of which need the same kernel parameters.
+# has_own_guest NAME
+has_own_guest() {
+	grep -qE '^# (processors|kernel): ' "tests/sh/$1"
+}
+
+# in_guests NAME...: run tests, all of which need the same of a guest.
 in_guests() {
-	local output=$dir/$1 seconds
+	local output=$dir/$1 processors seconds
 	while [ $# -gt 0 ]; do
-		boot "$dir" $((limit * $#)) /t/lib/run-tests.sh "$output" \
-			"tests=$(IFS=, && echo "$*")" "$(kernel_parameters "$1")" 2>>"$output.log" || :
+		processors=$(needs processors "$1")
+		boot "$dir" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
+			"tests=$(IFS=, && echo "$*")" "$(needs kernel "$1")" 2>>"$output.log" || :
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
 			passed "$1" "${seconds##* }"
 			shift
@@ -97,7 +104,7 @@ count=$(wc -l <<<"$chosen")
 prepare_guest "$dir"
 waiting=()
 while read -r where name; do
-	if [ "$where" = on_host ] || [ -n "$(kernel_parameters "$name")" ]; then
+	if [ "$where" = on_host ] || has_own_guest "$name"; then
 		start "$where" "$name"
 		continue
 	fi

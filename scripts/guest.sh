@@ -29,11 +29,11 @@ prepare_guest() {
 	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
 }
 
-# emulate DIR SECONDS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
+# emulate DIR SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
 emulate() {
-	local dir=$1 seconds=$2 run=$3 output=$4
-	shift 4
-	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp 2 -m 1500 \
+	local dir=$1 seconds=$2 processors=$3 run=$4 output=$5
+	shift 5
+	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp "$processors" -m 1500 \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$VMLINUZ" -initrd "$dir/initrd" \
 		-drive "file=$guest/tags.img,format=raw,if=virtio,readonly=on" \
@@ -41,14 +41,14 @@ emulate() {
 		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic run=$run $*" </dev/null
 }
 
-# boot DIR SECONDS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest, for so many seconds at
-# most, with more parameters for its kernel.  What it prints goes to OUTPUT, the kernel's log to
-# OUTPUT.log.
+# boot DIR SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest with so many
+# processors, for so many seconds at most, with more parameters for its kernel.  What it prints goes to
+# OUTPUT, the kernel's log to OUTPUT.log.
 #
 # Once in some hundred times the emulator does not get as far as the kernel: a guest whose kernel has
 # not said a word in a minute is started again.
 boot() {
-	local output=$4 emulator start
+	local output=$5 emulator start
 	for _ in 1 2 3; do
 		rm -f "$output.log"
 		emulate "$@" &
