@@ -36,7 +36,7 @@ emulate() {
 	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp "$processors" -m 1500 \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$VMLINUZ" -initrd "$dir/initrd" \
-		-drive "file=$guest/tags.img,format=raw,if=virtio,readonly=on" \
+		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
 		-serial "file:$output.log" -serial "file:$output" \
 		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic run=$run $*" </dev/null
 }

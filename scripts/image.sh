@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# image.sh MODULES DIR: make the guest's file system, DIR/base.cpio, and the disk of tagged sectors,
-# DIR/tags.img.  Runs in the build root.
+# image.sh MODULES DIR: make the guest's file system, DIR/base.cpio, and a disk with the names of
+# sectors, DIR/names.img.  Runs in the build root.
 #
 # The file system is busybox, the programs below (busybox has some of them, but less able, and its
 # shell takes no others than its own), and of the kernel's modules those below.
@@ -50,13 +50,9 @@ objcopy "$dir/intree.ko" "$image/lib/modules/intree.ko"
 (cd "$image" && find . | sort | cpio --quiet -o -H newc) >"$dir/base.cpio"
 rm -rf "$image" "$dir/intree.ko"
 
-# Eight disks of 64 MiB in one: each sector begins with its disk's number, in 4 bytes, and has its
-# own number at byte 8, in 8 bytes; all little-endian.
+# The names of the sectors of eight disks of 64 MiB: DISK/SECTOR, and spaces.
 awk 'BEGIN {
 	for (disk = 0; disk < 8; disk++)
 		for (sector = 0; sector < 131072; sector++)
-			printf "%08x: %02x000000 00000000 %02x%02x%02x00 00000000\n",
-				(disk * 131072 + sector) * 512, disk, sector % 256,
-				int(sector / 256) % 256, int(sector / 65536)
-}' | xxd -r - "$dir/tags.img"
-truncate -s 512M "$dir/tags.img"
+			printf "%-511s\n", disk "/" sector
+}' >"$dir/names.img"

@@ -3,12 +3,17 @@
 #
 # Replays a recorded conversation.  For what its lines mean, see vectors/README.md.
 
-# replay FILE: with the module loaded and the tagged disks there.
+# replay FILE: with the module loaded and the disks there.
 replay() {
-	replay_line=0
+	replay_line=0 reads_wanted=
 	while read -r verb rest; do
 		replay_line=$((replay_line + 1))
 		at="$1:$replay_line: $verb"
+		if [ "$verb" != read ] && [ -n "$reads_wanted" ]; then
+			expect "the reads before $at" "$reads_wanted" " $(joined_names </tmp/sectors)"
+			rm /tmp/sectors
+			reads_wanted=
+		fi
 		case $verb in
 		table)
 			dmsetup create replayed --table "$rest"
@@ -37,8 +42,8 @@ replay() {
 			;;
 		read)
 			sector=${rest%% *} rest=${rest#* }
-			expect "$at $sector" "${rest#* }" \
-				"$(origins /dev/mapper/replayed "$sector" "${rest%% *}")"
+			sectors /dev/mapper/replayed "$sector" "${rest%% *}" >>/tmp/sectors
+			reads_wanted="$reads_wanted ${rest#* }"
 			;;
 		remove) dmsetup remove replayed ;;
 		*) fail "$at: no such step" ;;

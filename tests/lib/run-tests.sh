@@ -28,6 +28,8 @@ clean() {
 	done
 }
 
+# The disk with the names of sectors.
+modprobe virtio_blk
 loaded_first=$(loaded | tr '\n' ' ')
 # shellcheck disable=SC2013 # words are wanted
 for test in $(sed 's/.* tests=\([^ ]*\).*/\1/; y/,/ /' /proc/cmdline); do

@@ -1,41 +1,11 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Switches over disks whose sectors say where they are, and what to ask a switch.
+# Switches, and what to ask them and the kernel.
 
-# name_sectors DISK FIRST COUNT: write into each of these sectors of /dev/ramDISK its name,
-# DISK/SECTOR.
-name_sectors() {
-	awk -v disk="$1" -v first="$2" -v count="$3" 'BEGIN {
-		for (sector = first; sector < first + count; sector++)
-			printf "%-511s\n", disk "/" sector
-	}' | dd "of=/dev/ram$1" bs=64k iflag=fullblock oflag=seek_bytes seek=$(($2 * 512)) \
-		conv=fsync 2>/dev/null
-}
-
-# blank_disks COUNT SECTORS: make /dev/ram0 and on.  They take memory only where they are written.
-blank_disks() {
-	modprobe brd "rd_nr=$1" "rd_size=$(($2 / 2))"
-}
-
-# named_disks COUNT SECTORS: the same, with a name in each sector.
-named_disks() {
-	blank_disks "$1" "$2"
-	for disk in $(seq 0 $(($1 - 1))); do
-		name_sectors "$disk" 0 "$2"
-	done
-}
-
-# names DEVICE SECTOR COUNT: read sectors with one O_DIRECT read, and print their names.
-names() {
-	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) 2>/dev/null |
-		tr -d ' ' | paste -s -d ' '
-}
-
-# read_sectors DEVICE SECTOR COUNT: the same, without printing anything.
+# read_sectors DEVICE SECTOR COUNT: read sectors with one O_DIRECT read.
 read_sectors() {
-	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) of=/dev/null \
-		2>/dev/null
+	sectors "$@" >/dev/null
 }
 
 # has NAME SECTOR NAMES: the sectors of a switch from SECTOR on have these names.
@@ -91,8 +61,7 @@ expect_pages() {
 			for (sector = first; sector < first + count; sector++)
 				print disk[int(sector / size)] "/" sector
 		}' "$1" >/tmp/wanted
-	dd "if=$3" bs=$(($5 * 512)) count=1 iflag=direct,skip_bytes skip=$(($4 * 512)) 2>/dev/null |
-		tr -d ' ' >/tmp/got
+	sectors "$3" "$4" "$5" | tr -d ' ' >/tmp/got
 	cmp -s /tmp/wanted /tmp/got ||
 		fail "sectors from $4 on of $3, wanted and got:
 $(diff /tmp/wanted /tmp/got | sed -n 1,10p)"

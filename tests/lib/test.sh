@@ -31,21 +31,40 @@ load() {
 	insmod /t/dm-switch.ko
 }
 
-# tagged_disks [MIB]: make /dev/ram0 to /dev/ram7, 64 MiB each.  Each sector, or of the first MIB only,
-# begins with its disk's number (u32) and has its own number at byte 8 (u64).
-tagged_disks() {
-	modprobe virtio_blk
-	modprobe brd rd_nr=8 rd_size=65536
-	for disk in 0 1 2 3 4 5 6 7; do
-		dd if=/dev/vda "of=/dev/ram$disk" bs=1M skip=$((disk * 64)) count="${1:-64}" 2>/dev/null
+# blank_disks COUNT SECTORS: make /dev/ram0 and on.  They take memory only where they are written.
+blank_disks() {
+	modprobe brd "rd_nr=$1" "rd_size=$(($2 / 2))"
+}
+
+# name_sectors DISK FIRST COUNT: write into each of these sectors of /dev/ramDISK its name,
+# DISK/SECTOR.  The names of 8 disks of 131072 sectors are there, one disk's behind the other's.
+name_sectors() {
+	dd if=/dev/vda "of=/dev/ram$1" bs=64k iflag=count_bytes,skip_bytes oflag=seek_bytes \
+		skip=$((($1 * 131072 + $2) * 512)) seek=$(($2 * 512)) count=$(($3 * 512)) \
+		conv=fsync 2>/dev/null
+}
+
+# named_disks COUNT SECTORS: make /dev/ram0 and on, with a name in each sector.
+named_disks() {
+	blank_disks "$1" "$2"
+	for disk in $(seq 0 $(($1 - 1))); do
+		name_sectors "$disk" 0 "$2"
 	done
 }
 
-# origins DEVICE SECTOR COUNT: read sectors of a device that is made of tagged disks, with one
-# O_DIRECT read, and print for each DISK/SECTOR, from where it came.
-origins() {
-	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) 2>/dev/null |
-		od -A n -v -t u4 -w512 | awk '{ printf "%s%d/%d", (NR > 1 ? " " : ""), $1, $3 }'
+# sectors DEVICE SECTOR COUNT: sectors of a device, with one O_DIRECT read.
+sectors() {
+	dd "if=$1" bs=$(($3 * 512)) count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) 2>/dev/null
+}
+
+# joined_names: the names in standard input's sectors.
+joined_names() {
+	tr -d ' ' | paste -s -d ' '
+}
+
+# names DEVICE SECTOR COUNT: read sectors with one O_DIRECT read, and print their names.
+names() {
+	sectors "$@" | joined_names
 }
 
 # u8, u16, u32 NUMBER...: the numbers' bytes in hex, little-endian.
