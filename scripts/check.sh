@@ -21,6 +21,14 @@ limit=200
 dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
+# Where the module is that has allocations fail.
+faults=$cache/faults-${root##*-}-$KVER-$(cat tests/faults/* | digest)
+
+make_faults() {
+	cp tests/faults/* "$1"
+	in_root make -s -C "$KDIR" "M=$1" modules
+}
+
 # passed NAME SECONDS
 passed() {
 	printf 'ok      %s (%d s)\n' "$1" "$2"
@@ -101,7 +109,8 @@ chosen=$(tests | awk -v name="${TEST:-}" 'name == "" || $2 == name')
 $(tests | sed 's/^[^ ]* /  /')"
 count=$(wc -l <<<"$chosen")
 
-prepare_guest "$dir"
+once "$faults" "building the module that has allocations fail" make_faults
+prepare_guest "$dir" "$faults/faults.ko"
 waiting=()
 while read -r where name; do
 	if [ "$where" = on_host ] || has_own_guest "$name"; then

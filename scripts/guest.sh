@@ -14,17 +14,18 @@ make_guest() {
 	in_root "$top/scripts/image.sh" "$MODULES" "$1"
 }
 
-# prepare_guest DIR: put into DIR what the guests of one run share, the module and the tool as they
-# are now among it.
+# prepare_guest DIR [FILE...]: put into DIR what the guests of one run share, the module and the tool
+# as they are now among it, and the files, which they find in /t.
 prepare_guest() {
 	local dir=$1
+	shift
 	once "$guest" "making the guest's file system for $KVER" make_guest
 	scripts/tools.sh
 	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
 	cp "$SWUPLOAD" "$dir/files/usr/bin"
 	cp tests/lib/init "$dir/files"
-	cp -r tests/sh tests/lib tests/vectors "$dir/files/t"
+	cp -r tests/sh tests/lib tests/vectors "$@" "$dir/files/t"
 	(cd "$dir/files" && find . | in_root cpio --quiet -o -H newc) >"$dir/files.cpio"
 	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
 }
