@@ -1466,13 +1466,6 @@ mod tests {
         Window { page, pages, words }
     }
 
-    fn fault(packed: bool, file: &str) -> String {
-        let target = target(4, 4, 40);
-        let runs = Reader::new(&target, packed, 0).read(file.as_bytes());
-        let fault = runs.unwrap_err();
-        format!("{}:{}: {}", fault.line, fault.column, fault.text)
-    }
-
     #[test]
     fn numbers() {
         assert_eq!(decimal("00042"), Some(42));
@@ -1489,28 +1482,6 @@ mod tests {
         }
         let bits = [1, 2, 3, 4, 5, 16, 17, 256, 257, 65535].map(entry_bits);
         assert_eq!(bits, [1, 1, 2, 2, 4, 4, 8, 8, 16, 16]);
-    }
-
-    #[test]
-    fn packing_for_every_width() {
-        for pte_bits in 1..=32 {
-            let target = target(2, pte_bits, 10_000);
-            let fields = target.word_pages();
-            let count = 3 * fields + 1;
-            let file = "0 1 ".repeat(count as usize);
-            let file = &file[..2 * count as usize];
-            let windows = cut(&target, false, TABLE_HEADER + 8, file);
-            assert_eq!(windows.len(), 2);
-            for page in 0..count {
-                let window = &windows[(page / (2 * fields)) as usize];
-                let at = page - window.page;
-                let word = u64::from(window.words[(at / fields) as usize]);
-                let entry = (word >> (at % fields * pte_bits)) & ((1 << pte_bits) - 1);
-                assert_eq!(entry, u64::from(page & 1), "{pte_bits} bits, page {page}");
-            }
-            let last = windows[1].words.last().unwrap();
-            assert_eq!(*last, (count - 1) & 1, "spare bits of {pte_bits}");
-        }
     }
 
     #[test]
@@ -1534,70 +1505,11 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_their_place() {
-        for (file, expected) in [
-            ("", "1:1: the file gives no page (it is empty)"),
-            (" # x\n@8", "1:1: the file gives no page (it is empty)"),
-            ("1\n  7", "2:3: index 7 is not below the device count 4"),
-            (
-                "1 a*2",
-                "1:3: index a (hex) is not below the device count 4",
-            ),
-            ("1 0g", "1:4: stray 'g': a device index is hex digits only"),
-            (
-                "1*x",
-                "1:3: stray 'x': the count after * is decimal digits only",
-            ),
-            ("1*", "1:3: the count after * is missing"),
-            ("*2", "1:1: a device index is missing"),
-            ("@", "1:2: the page after @ is missing"),
-            (
-                "1*0",
-                "1:3: a count of 0 gives no page; it must be 1 or more",
-            ),
-            ("1*4294967296", "1:3: count 4294967296 is above 4294967295"),
-            (
-                "0*40 1",
-                "1:6: 1 is for pages 40-40, past the device's last page 39",
-            ),
-            (
-                "@8 1*33",
-                "1:4: 1*33 is for pages 8-40, past the device's last page 39",
-            ),
-            ("@40", "1:1: @40 is past the device's last page 39"),
-            (
-                "1*9 @8",
-                "1:5: @8 goes back: pages must ascend, and page 9 is next",
-            ),
-        ] {
-            assert_eq!(fault(false, file), expected);
-        }
-        assert!(fault(false, "1 @12 1").ends_with("the next must be a multiple of 8"));
-        assert!(fault(false, "1*4000000000").starts_with("1:1: 1*4000000000 is for pages 0-"));
-        assert_eq!(
-            fault(true, "000000001"),
-            "1:1: word 000000001 has more than 8 digits"
-        );
-        assert!(fault(true, "0*5 1").starts_with("1:5: 1 is for pages 40-47"));
-    }
-
-    #[test]
-    fn message_bytes() {
-        let target = target(3, 8, 40);
-        let header = [48, 1, 0x1234, 0xabcd_0001, 253, 300, 40, 8, 5];
-        let mut expected: Vec<u8> = header.into_iter().flat_map(u32::to_ne_bytes).collect();
-        expected.extend(3_u16.to_ne_bytes());
-        expected.extend([8, 0]);
-        expected.extend([0x0201_0002_u32, 1].map(u32::to_ne_bytes).concat());
-        assert_eq!(target.message(&window(8, 5, &[0x0201_0002, 1])), expected);
-        let free = target.chunk(0).unwrap();
-        assert_eq!((target.message(&free).len(), free.pages), (44, 0));
-        assert!(target.chunk(1).is_err());
-        let request = request(31, 7, [1, 1], 1, &[9, 8, 7]);
-        assert_eq!((request.len(), request[20]), (28, 7));
-        assert_eq!(raw_message(b"0a 1\n#\nB"), Ok(vec![0x0a, 0x1b]));
-        assert!(raw_message(b"0a1").is_err() && raw_message(b"#").is_err());
+    fn raw_messages() {
+        assert_eq!(raw_message(&[b'0'; 2 * 65531]), Ok(vec![0; 65531]));
         assert!(raw_message(&[b'0'; 2 * 65532]).is_err());
+        let request = request(31, 7, [1, 1], 1, &[9, 8, 7]);
+        assert_eq!((request.len(), request[0], request[20]), (28, 28, 7));
     }
 
     #[test]
@@ -1709,15 +1621,5 @@ mod tests {
             let text = answer.unwrap_err();
             assert!(text.starts_with(&format!("the answer's {what}")), "{text}");
         }
-    }
-
-    #[test]
-    fn accepted_pages() {
-        let mut accepted = Accepted::default();
-        assert_eq!(accepted.to_string(), "none");
-        for (page, pages) in [(0, 8), (8, 8), (24, 5)] {
-            accepted.add(&window(page, pages, &[]));
-        }
-        assert_eq!(accepted.to_string(), "pages 0-15, 24-28");
     }
 }
