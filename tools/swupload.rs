@@ -8,71 +8,74 @@
 
 #![deny(unsafe_code)]
 
+use std::env;
 use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::iter;
+use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
+
+use getopts::{Matches, Options};
+use libc::dev_t;
 
 /// The system calls that the standard library has no wrapper for.
 #[allow(unsafe_code)]
 mod sys {
     use std::fs::File;
     use std::io;
-    use std::mem::{size_of, zeroed};
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::mem::zeroed;
+    use std::os::fd::{AsRawFd, FromRawFd};
     use std::time::Duration;
 
     /// Bytes of a `struct dm_ioctl`.
     pub const DM_HEADER: usize = 312;
+
+    /// What a system call returned: a number from 0 up, unless it failed.
+    fn check(result: impl TryInto<usize>) -> io::Result<usize> {
+        result.try_into().map_err(|_| io::Error::last_os_error())
+    }
 
     /// Opens a generic netlink socket; a write to it is one datagram to the kernel.
     pub fn netlink_socket() -> io::Result<File> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
         // SAFETY: the call takes no pointers.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_GENERIC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        check(fd)?;
         // SAFETY: the descriptor is fresh from the kernel and nothing else owns it.
-        Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+        Ok(unsafe { File::from_raw_fd(fd) })
     }
 
     /// Waits until `socket` has something to read, `timeout` at most.
     pub fn wait_readable(socket: &File, timeout: Duration) -> io::Result<()> {
-        let (fd, events) = (socket.as_raw_fd(), libc::POLLIN);
-        let revents = 0;
         let mut poll = libc::pollfd {
-            fd,
-            events,
-            revents,
+            fd: socket.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
         };
-        let milliseconds = timeout.as_micros().div_ceil(1000);
-        let milliseconds = i32::try_from(milliseconds).unwrap_or(i32::MAX);
+        let milliseconds = i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX);
         // SAFETY: the pointer is to one pollfd that outlives the call, and the count says one.
-        if unsafe { libc::poll(&mut poll, 1, milliseconds) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        check(unsafe { libc::poll(&mut poll, 1, milliseconds) }).map(drop)
     }
 
-    /// Takes one datagram, without waiting. Returns how much of `buffer` it fills (a longer one
-    /// is cut) and whether the kernel itself sent it.
-    pub fn receive(socket: &File, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-        let (fd, data) = (socket.as_raw_fd(), buffer.as_mut_ptr().cast());
+    /// Takes one datagram, of `limit` bytes at most (a longer one is cut), without waiting. One
+    /// that the kernel did not send comes out empty.
+    pub fn receive(socket: &File, limit: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0_u8; limit];
         // SAFETY: a sockaddr_nl is integers only, for which zero is a value.
         let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
-        let mut size = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
-        let name = (&raw mut sender).cast();
-        let flags = libc::MSG_DONTWAIT;
-        // SAFETY: data is a buffer borrowed for writing and name an address on this stack; each
-        // goes with its own length, and both outlive the call.
-        let length = unsafe { libc::recvfrom(fd, data, buffer.len(), flags, name, &mut size) };
-        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-        let netlink = i32::from(sender.nl_family) == libc::AF_NETLINK;
-        Ok((length, netlink && sender.nl_pid == 0))
+        let mut size = size_of_val(&sender) as libc::socklen_t;
+        let (data, name) = (buffer.as_mut_ptr().cast(), (&raw mut sender).cast());
+        let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
+        // SAFETY: data is the buffer and name an address on this stack; each goes with its own
+        // length, and both outlive the call.
+        let length = check(unsafe { libc::recvfrom(fd, data, limit, flags, name, &mut size) })?;
+        buffer.truncate(if sender.nl_pid == 0 { length } else { 0 });
+        Ok(buffer)
     }
 
     /// DM_TABLE_STATUS on a buffer that begins with a `struct dm_ioctl`, whose `data_size` is
@@ -85,61 +88,53 @@ mod sys {
         let (fd, data) = (control.as_raw_fd(), buffer.as_mut_ptr());
         // SAFETY: the kernel reads and writes data_size bytes at most, just made no more than
         // the buffer has, and never fewer than the header, which the buffer was found to hold.
-        if unsafe { libc::ioctl(fd, DM_TABLE_STATUS, data) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
+        check(unsafe { libc::ioctl(fd, DM_TABLE_STATUS, data) }).map(drop)
     }
 }
 
-/// Why the work was not done, and so the exit status.
+/// Why the work was not done: the exit status, and what to say on standard error.
 #[derive(Debug)]
-enum Failure {
-    /// The command line asks for what cannot be.
-    Usage(String),
-    /// FILE cannot be used; the text names the place.
-    File(String),
-    /// The kernel said no, or did not say what it should.
-    Kernel(String),
-    /// Standard output cannot be written.
-    Output(io::Error),
-}
+struct Failure(u8, String);
 
 impl Failure {
-    /// Writes the text to standard error and gives the exit status.
-    fn report(&self) -> u8 {
-        match self {
-            Failure::Usage(text) => complain(&format!("{text}\n(swupload -h lists the options)")),
-            Failure::File(text) => say(text),
-            Failure::Kernel(text) => complain(text),
-            // A reader that has seen enough is no news.
-            Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => {}
-            Failure::Output(error) => complain(&format!("cannot write the output: {error}")),
-        }
-        match self {
-            Failure::Usage(_) | Failure::File(_) => 2,
-            Failure::Kernel(_) | Failure::Output(_) => 1,
+    fn new(status: u8, text: &str) -> Self {
+        let lines = text.lines().map(|line| format!("swupload: {line}\n"));
+        Failure(status, lines.collect())
+    }
+}
+
+/// The kernel said no, or did not say what it should.
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Failure::new(1, &text)
+    }
+}
+
+/// Standard output cannot be written; a reader that has seen enough is no news.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Failure(1, String::new()),
+            _ => Failure::new(1, &format!("cannot write the output: {error}")),
         }
     }
 }
 
-fn usage<T>(text: impl Into<String>) -> Result<T, Failure> {
-    Err(Failure::Usage(text.into()))
+/// The command line asks for what cannot be.
+fn usage<T>(text: impl Display) -> Result<T, Failure> {
+    let text = format!("{text}\n(swupload -h lists the options)");
+    Err(Failure::new(2, &text))
 }
 
-fn kernel<T>(text: impl Into<String>) -> Result<T, Failure> {
-    Err(Failure::Kernel(text.into()))
+/// Writes to standard error; nobody is left to tell when that fails.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// One line on standard error; nobody is left to tell when that fails.
-fn say(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-fn complain(text: &str) {
-    for line in text.lines() {
-        say(format!("swupload: {line}"));
-    }
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout();
+    output.write_all(text.as_bytes())?;
+    Ok(output.flush()?)
 }
 
 // The wire format, as dm-switch.h has it.
@@ -158,88 +153,85 @@ const ANSWER_ATTR: u16 = 11;
 /// Bytes of a `struct IpcResponse`.
 const ANSWER_LEN: usize = 28 + MAX_ERR_STR_LEN + 1;
 
-/// Bytes before the payload: of a netlink message, then of a generic one's command, then of an
-/// attribute.
+// Where in a `struct nlmsghdr` its fields are.
+const NLMSG_TYPE: usize = 4;
+const NLMSG_FLAGS: usize = 6;
+const NLMSG_SEQ: usize = 8;
+const NLMSG_PID: usize = 12;
+// Bytes before the payload: of a netlink message, a generic one's command, an attribute.
 const NLMSG_HEADER: usize = 16;
 const GENL_HEADER: usize = 4;
 const NLA_HEADER: usize = 4;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// No page table needs more; a file that never ends must not fill the memory.
-const FILE_LIMIT: u64 = 64 << 20;
-
-/// A block device's major and minor number.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct DevNumber {
-    major: u32,
-    minor: u32,
-}
-
-impl DevNumber {
-    /// From the form that stat(2) and the device-mapper ioctl have in common.
-    fn decode(dev: u64) -> Self {
-        DevNumber {
-            major: libc::major(dev),
-            minor: libc::minor(dev),
-        }
-    }
-
-    fn encode(self) -> u64 {
-        libc::makedev(self.major, self.minor)
-    }
-
-    /// Reads `MAJOR:MINOR`, as wide as the kernel's own numbers (12 and 20 bits).
-    fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.split_once(':')?;
-        let number = |text, limit| {
-            let number = decimal(text).filter(|number| *number < limit)?;
-            u32::try_from(number).ok()
-        };
-        Some(DevNumber {
-            major: number(major, 1 << 12)?,
-            minor: number(minor, 1 << 20)?,
-        })
-    }
-}
-
-impl Display for DevNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.major, self.minor)
-    }
-}
+const FILE_LIMIT: usize = 64 << 20;
 
 /// Reads a decimal number: digits, nothing else.
-fn decimal(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok())?
+fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 /// Reads a word of up to 8 hexadecimal digits, with or without `0x` before it.
 fn hex_word(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    let valid = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
-    valid.then(|| u32::from_str_radix(digits, 16).ok())?
+    let word = u32::from_str_radix(digits, 16).ok();
+    word.filter(|_| digits.len() <= 8 && !digits.starts_with('+'))
+}
+
+/// The text up to the first NUL, fit for a terminal.
+fn text_before_nul(bytes: &[u8]) -> String {
+    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).replace(char::is_control, "?")
+}
+
+const CUT_SHORT: &str = "what the kernel answered is cut short";
+
+/// The field at `at` of what the kernel answered.
+fn field<const N: usize>(answer: &[u8], at: usize) -> Result<[u8; N], String> {
+    let field = answer.get(at..).and_then(|rest| rest.first_chunk());
+    Ok(*field.ok_or(CUT_SHORT)?)
+}
+
+fn u16_at(answer: &[u8], at: usize) -> Result<u16, String> {
+    field(answer, at).map(u16::from_ne_bytes)
+}
+
+fn u32_at(answer: &[u8], at: usize) -> Result<u32, String> {
+    field(answer, at).map(u32::from_ne_bytes)
+}
+
+/// Reads a device number, `MAJOR:MINOR`, as wide as the kernel's own (12 and 20 bits).
+fn dev_number(text: &str) -> Option<dev_t> {
+    let (major, minor) = text.split_once(':')?;
+    let (major, minor) = (decimal(major)?, decimal(minor)?);
+    (major < 1 << 12 && minor < 1 << 20).then(|| libc::makedev(major, minor))
+}
+
+fn dev_text(dev: dev_t) -> String {
+    format!("{}:{}", libc::major(dev), libc::minor(dev))
 }
 
 /// What the command line asks for.
 struct Settings {
     device: String,
     file: String,
-    pte_bits: Option<u32>,
-    dev_count: Option<u16>,
-    page_total: Option<u32>,
     first_page: u32,
+    /// Bytes of a message at most.
+    message_bytes: usize,
+    pte_bits: Option<u32>,
+    dev_count: Option<u64>,
+    page_total: Option<u64>,
     userland: [u32; 2],
     packed: bool,
-    message_bytes: usize,
     free_chunk: Option<u32>,
     raw: bool,
     print_only: bool,
     verbose: bool,
 }
 
-fn option_list() -> getopts::Options {
-    let mut options = getopts::Options::new();
+fn option_list() -> Options {
+    let mut options = Options::new();
     options
         .optopt("b", "pte-bits", "bits of an entry, 1 to 32", "N")
         .optopt("n", "devices", "device count, 1 to 65535", "N")
@@ -257,66 +249,71 @@ fn option_list() -> getopts::Options {
     options
 }
 
-fn settings(matches: &getopts::Matches) -> Result<Settings, Failure> {
-    let raw = matches.opt_present("r");
-    let free_chunk = number(matches, "d", "chunk", 0, u32::MAX / CHUNK_PTE_COUNT)?;
-    let excluded: &[&str] = match (raw, free_chunk) {
-        (true, _) => &["b", "n", "t", "o", "u", "p", "w", "d", "N"],
-        (_, Some(_)) => &["o", "p", "w"],
-        _ => &[],
-    };
-    if let Some(name) = excluded.iter().find(|name| matches.opt_present(name)) {
-        let what = if raw { "-r" } else { "-d" };
-        return usage(format!("{what} has no use for -{name}"));
-    }
-    let (device, file) = match (raw, free_chunk, matches.free.as_slice()) {
-        (true, _, [file]) => ("", file.as_str()),
-        (false, Some(_), [device]) => (device.as_str(), ""),
-        (_, None, [device, file]) => (device.as_str(), file.as_str()),
-        (true, ..) => return usage("-r needs a FILE, with or without a DEVICE before it"),
-        (_, Some(_), _) => return usage("-d needs a DEVICE and no FILE"),
-        _ => return usage("needs a DEVICE and a FILE"),
-    };
-    let first_page = number(matches, "o", "first page", 0, u32::MAX)?;
-    let smallest = TABLE_HEADER + 4;
-    let message_bytes = number(matches, "w", "bytes a message", smallest, MAX_IPC_MSG_LEN)?;
+fn settings(matches: &Matches) -> Result<Settings, Failure> {
+    let free_chunk = number(matches, "d", "chunk", 0..=u32::MAX / CHUNK_PTE_COUNT)?;
+    let (device, file) = operands(matches)?;
+    let first_page = number(matches, "o", "first page", 0..=u32::MAX)?;
+    let sizes = TABLE_HEADER + 4..=MAX_IPC_MSG_LEN;
+    let message_bytes = number(matches, "w", "bytes a message", sizes)?;
     Ok(Settings {
-        device: device.into(),
-        file: file.into(),
-        pte_bits: number(matches, "b", "pte bits", 1, 32)?,
-        dev_count: number(matches, "n", "device count", 1, u16::MAX)?,
-        page_total: number(matches, "t", "total pages", 1, u32::MAX)?,
+        device,
+        file,
         first_page: first_page.unwrap_or(0),
+        message_bytes: message_bytes.unwrap_or(MAX_IPC_MSG_LEN),
+        pte_bits: number(matches, "b", "pte bits", 1..=32)?,
+        dev_count: number(matches, "n", "device count", 1..=u16::MAX.into())?,
+        page_total: number(matches, "t", "total pages", 1..=u32::MAX.into())?,
         userland: userland(matches)?,
         packed: matches.opt_present("p"),
-        message_bytes: message_bytes.unwrap_or(MAX_IPC_MSG_LEN),
         free_chunk,
-        raw,
+        raw: matches.opt_present("r"),
         print_only: matches.opt_present("N"),
         verbose: matches.opt_present("v"),
     })
 }
 
-/// The value of option `name`, a decimal number from `low` to `high`.
-fn number<T: TryFrom<u64> + PartialOrd + Display>(
-    matches: &getopts::Matches,
+/// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
+fn operands(matches: &Matches) -> Result<(String, String), Failure> {
+    let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
+        ("-r", &["b", "n", "t", "o", "u", "p", "w", "d", "N"])
+    } else if matches.opt_present("d") {
+        ("-d", &["o", "p", "w"])
+    } else {
+        ("", &[])
+    };
+    if let Some(name) = excluded.iter().find(|name| matches.opt_present(name)) {
+        return usage(format!("{mode} has no use for -{name}"));
+    }
+    match (mode, matches.free.as_slice()) {
+        ("-r", [file] | [_, file]) => Ok((String::new(), file.clone())),
+        ("-r", _) => usage("-r needs a FILE, with or without a DEVICE before it"),
+        ("-d", [device]) => Ok((device.clone(), String::new())),
+        ("-d", _) => usage("-d needs a DEVICE and no FILE"),
+        (_, [device, file]) => Ok((device.clone(), file.clone())),
+        _ => usage("needs a DEVICE and a FILE"),
+    }
+}
+
+/// The value of option `name`, a decimal number in `range`.
+fn number<T: FromStr + PartialOrd + Display>(
+    matches: &Matches,
     name: &str,
     what: &str,
-    low: T,
-    high: T,
+    range: RangeInclusive<T>,
 ) -> Result<Option<T>, Failure> {
     let Some(text) = matches.opt_str(name) else {
         return Ok(None);
     };
-    match decimal(&text).and_then(|value| T::try_from(value).ok()) {
-        Some(value) if (&low..=&high).contains(&&value) => Ok(Some(value)),
-        _ => usage(format!(
-            "-{name} {text}: {what} must be a decimal number from {low} to {high}"
-        )),
+    let value = decimal(&text).filter(|value| range.contains(value));
+    if value.is_none() {
+        let (low, high) = range.into_inner();
+        let wanted = format!("{what} must be a decimal number from {low} to {high}");
+        return usage(format!("-{name} {text}: {wanted}"));
     }
+    Ok(value)
 }
 
-fn userland(matches: &getopts::Matches) -> Result<[u32; 2], Failure> {
+fn userland(matches: &Matches) -> Result<[u32; 2], Failure> {
     let text = matches.opt_str("u").unwrap_or("0,0".into());
     let (first, second) = text.split_once(',').unwrap_or_default();
     match (hex_word(first), hex_word(second)) {
@@ -329,7 +326,7 @@ fn userland(matches: &getopts::Matches) -> Result<[u32; 2], Failure> {
 
 /// What every message to one device has in common.
 struct Target {
-    dev: DevNumber,
+    dev: dev_t,
     dev_count: u16,
     pte_bits: u32,
     page_total: u32,
@@ -340,41 +337,23 @@ impl Target {
     /// Takes what was given, and asks the kernel for the rest.
     fn find(settings: &Settings) -> Result<Self, Failure> {
         let name = &settings.device;
-        let device = dm::Device::find(name).map_err(Failure::Kernel)?;
-        let given = (device.dev, settings.dev_count, settings.page_total);
-        let (dev, dev_count, page_total) = match given {
-            (Some(dev), Some(devices), Some(pages)) => (dev, devices.into(), pages.into()),
-            (_, given_devices, given_pages) => {
-                let (dev, devices, pages) = device.table().map_err(Failure::Kernel)?;
-                let devices = given_devices.map_or(devices, u64::from);
-                (dev, devices, given_pages.map_or(pages, u64::from))
-            }
+        let dev = find_device(name)?;
+        let (dev, devices, pages) = match (dev, settings.dev_count, settings.page_total) {
+            (Some(dev), Some(devices), Some(pages)) => (dev, devices, pages),
+            _ => find_switch(name, dev)?,
         };
-        let Ok(dev_count) = u16::try_from(dev_count) else {
-            return kernel(format!(
-                "{name}: {dev_count} devices; a message says 65535 at most"
-            ));
-        };
-        let Ok(page_total) = u32::try_from(page_total) else {
-            return kernel(format!(
-                "{name}: {page_total} pages; a message says {} at most",
-                u32::MAX
-            ));
-        };
-        let bits_needed = u16::BITS - (dev_count - 1).leading_zeros();
-        let pte_bits = settings.pte_bits.unwrap_or(entry_bits(dev_count));
-        if pte_bits < bits_needed {
-            return usage(format!(
-                "-b {pte_bits}: {dev_count} devices need {bits_needed} pte bits or more"
-            ));
-        }
-        let userland = settings.userland;
+        let devices = settings.dev_count.unwrap_or(devices);
+        let pages = settings.page_total.unwrap_or(pages);
+        let dev_count = u16::try_from(devices)
+            .map_err(|_| format!("{name}: {devices} devices; a message says 65535 at most"))?;
+        let page_total = u32::try_from(pages)
+            .map_err(|_| format!("{name}: {pages} pages; a message says 4294967295 at most"))?;
         Ok(Target {
             dev,
             dev_count,
-            pte_bits,
+            pte_bits: pte_bits(settings.pte_bits, dev_count)?,
             page_total,
-            userland,
+            userland: settings.userland,
         })
     }
 
@@ -383,15 +362,15 @@ impl Target {
         u32::BITS / self.pte_bits
     }
 
-    /// The pages of `chunk`.
+    /// The window that frees `chunk`.
     fn chunk(&self, chunk: u32) -> Result<Window, Failure> {
         let last = (self.page_total - 1) / CHUNK_PTE_COUNT;
         if chunk > last {
             return usage(format!("-d {chunk}: past the device's last chunk {last}"));
         }
+        let page = chunk * CHUNK_PTE_COUNT;
         Ok(Window {
-            page: chunk * CHUNK_PTE_COUNT,
-            pages: 0,
+            pages: page..page,
             // As long as the C structure, which has room for one word.
             words: vec![0],
         })
@@ -400,20 +379,18 @@ impl Target {
     /// The bytes of the `struct IpcPgTable` that carries `window`.
     fn message(&self, window: &Window) -> Vec<u8> {
         let length = TABLE_HEADER + 4 * window.words.len();
-        let mut bytes = Vec::with_capacity(length);
-        for word in [
+        let words = [
             length as u32,
             OPCODE_PAGE_TABLE_UPLOAD,
             self.userland[0],
             self.userland[1],
-            self.dev.major,
-            self.dev.minor,
+            libc::major(self.dev),
+            libc::minor(self.dev),
             self.page_total,
-            window.page,
-            window.pages,
-        ] {
-            bytes.extend(word.to_ne_bytes());
-        }
+            window.pages.start,
+            window.pages.len() as u32,
+        ];
+        let mut bytes = words.map(u32::to_ne_bytes).concat();
         bytes.extend(self.dev_count.to_ne_bytes());
         bytes.extend([self.pte_bits as u8, 0]);
         bytes.extend(window.words.iter().flat_map(|word| word.to_ne_bytes()));
@@ -421,620 +398,467 @@ impl Target {
     }
 }
 
-/// The smallest power of two, in bits, that holds every index below `dev_count`.
-fn entry_bits(dev_count: u16) -> u32 {
-    let bits = u16::BITS - dev_count.saturating_sub(1).leading_zeros();
-    bits.max(1).next_power_of_two()
+/// The bits of an entry: those given, or the smallest power of two that holds every index.
+fn pte_bits(given: Option<u32>, dev_count: u16) -> Result<u32, Failure> {
+    let needed = u16::BITS - (dev_count - 1).leading_zeros();
+    let bits = given.unwrap_or(needed.max(1).next_power_of_two());
+    if bits < needed {
+        return usage(format!(
+            "-b {bits}: {dev_count} devices need {needed} pte bits or more"
+        ));
+    }
+    Ok(bits)
 }
 
-/// What the device-mapper ioctl tells about a mapped device. C header: `linux/dm-ioctl.h`.
-mod dm {
-    use super::sys::{dm_table_status, DM_HEADER};
-    use super::*;
+// The device-mapper ioctl. C header: `linux/dm-ioctl.h`.
+const CONTROL: &str = "/dev/mapper/control";
+const DM_VERSION_MAJOR: u32 = 4;
+const DM_STATUS_TABLE_FLAG: u32 = 1 << 4;
+const DM_BUFFER_FULL_FLAG: u32 = 1 << 8;
+const DM_NAME_LEN: usize = 128;
+// Where in a `struct dm_ioctl` its fields are.
+const DM_VERSION: usize = 0;
+const DM_DATA_START: usize = 16;
+const DM_TARGET_COUNT: usize = 20;
+const DM_FLAGS: usize = 28;
+const DM_DEV: usize = 40;
+const DM_NAME: usize = 48;
+/// Far above the longest table line that 65535 devices make.
+const DM_BUFFER_LIMIT: usize = 16 << 20;
 
-    const CONTROL: &str = "/dev/mapper/control";
-    const DM_VERSION_MAJOR: u32 = 4;
-    const DM_STATUS_TABLE_FLAG: u32 = 1 << 4;
-    const DM_BUFFER_FULL_FLAG: u32 = 1 << 8;
-    const DM_NAME_LEN: usize = 128;
-    const DM_MAX_TYPE_NAME: usize = 16;
-    /// Far above the longest table line that 65535 devices make.
-    const BUFFER_LIMIT: usize = 16 << 20;
+/// One line of a table: its length in 512-byte sectors, its target, and what follows.
+type Line = (u64, String, String);
 
-    /// What DEVICE names.
-    pub struct Device {
-        name: String,
-        /// Its number, when that is what was given or a path leads to it.
-        pub dev: Option<DevNumber>,
+/// The number of the device `name`, where that is a number or a path.
+fn find_device(name: &str) -> Result<Option<dev_t>, String> {
+    if name.contains('/') {
+        let node = fs::metadata(name).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => format!("{name}: no such device"),
+            _ => format!("{name}: {error}"),
+        })?;
+        if !node.file_type().is_block_device() {
+            return Err(format!("{name}: not a block device"));
+        }
+        return Ok(Some(node.rdev()));
     }
+    let dev = dev_number(name);
+    if dev.is_none() && !(1..DM_NAME_LEN).contains(&name.len()) {
+        return Err(format!("'{name}': no such device"));
+    }
+    Ok(dev)
+}
 
-    /// One line of a table: its length in 512-byte sectors, its target, and what follows.
-    pub type Line = (u64, String, String);
+/// Device number, device count and pages of the switch that `dev`, or without it `name`, means.
+fn find_switch(name: &str, dev: Option<dev_t>) -> Result<(dev_t, u64, u64), String> {
+    let (dev, lines) = table_lines(&table_status(name, dev)?)?;
+    let (dev_count, pages) = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
+    Ok((dev, dev_count, pages))
+}
 
-    impl Device {
-        pub fn find(name: &str) -> Result<Self, String> {
-            let mut dev = DevNumber::parse(name);
-            if name.contains('/') {
-                let node = fs::metadata(name).map_err(|error| match error.kind() {
-                    ErrorKind::NotFound => format!("{name}: no such device"),
-                    _ => format!("{name}: {error}"),
-                })?;
-                if !node.file_type().is_block_device() {
-                    return Err(format!("{name}: not a block device"));
-                }
-                dev = Some(DevNumber::decode(node.rdev()));
-            }
-            if dev.is_none() && !(1..DM_NAME_LEN).contains(&name.len()) {
-                return Err(format!("'{name}': no such device"));
-            }
-            let name = name.into();
-            Ok(Device { name, dev })
+/// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
+fn table_status(name: &str, dev: Option<dev_t>) -> Result<Vec<u8>, String> {
+    let open = OpenOptions::new().read(true).write(true).open(CONTROL);
+    let control = open.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => not_permitted(),
+        _ => format!("cannot open {CONTROL}: {error} (modprobe dm-mod?)"),
+    })?;
+    let mut size = 16 << 10;
+    while size <= DM_BUFFER_LIMIT {
+        let mut buffer = table_request(name, dev);
+        buffer.resize(size, 0);
+        sys::dm_table_status(&control, &mut buffer)
+            .map_err(|error| table_refused(name, &buffer, &error))?;
+        if u32_at(&buffer, DM_FLAGS)? & DM_BUFFER_FULL_FLAG == 0 {
+            return Ok(buffer);
         }
+        size *= 4;
+    }
+    Err(format!("{name}: its table is too long"))
+}
 
-        /// The device's number, its switch's device count and pages.
-        pub fn table(&self) -> Result<(DevNumber, u64, u64), String> {
-            let (dev, lines) = parse(&self.ask()?)?;
-            let (dev_count, pages) =
-                switch(&lines).map_err(|text| format!("{}: {text}", self.name))?;
-            Ok((dev, dev_count, pages))
+/// A `struct dm_ioctl` that asks for the table of the device with this number, or else name.
+fn table_request(name: &str, dev: Option<dev_t>) -> Vec<u8> {
+    let mut bytes = vec![0; sys::DM_HEADER];
+    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+    put(DM_VERSION, &DM_VERSION_MAJOR.to_ne_bytes());
+    put(DM_DATA_START, &(sys::DM_HEADER as u32).to_ne_bytes());
+    put(DM_FLAGS, &DM_STATUS_TABLE_FLAG.to_ne_bytes());
+    match dev {
+        Some(dev) => put(DM_DEV, &dev.to_ne_bytes()),
+        None => put(DM_NAME, name.as_bytes()),
+    }
+    bytes
+}
+
+fn table_refused(name: &str, answer: &[u8], error: &io::Error) -> String {
+    match (error.raw_os_error(), u32_at(answer, DM_VERSION)) {
+        (Some(libc::ENXIO), _) => format!("{name}: no such mapped device"),
+        (Some(libc::EACCES | libc::EPERM), _) => not_permitted(),
+        (_, Ok(version)) if version != DM_VERSION_MAJOR => {
+            format!("device-mapper's interface has version {version}, not 4")
         }
+        _ => format!("{name}: cannot read its table: {error}"),
+    }
+}
 
-        /// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
-        fn ask(&self) -> Result<Vec<u8>, String> {
-            let open = OpenOptions::new().read(true).write(true).open(CONTROL);
-            let control = open.map_err(|error| match error.kind() {
-                ErrorKind::PermissionDenied => not_permitted(),
-                _ => format!("cannot open {CONTROL}: {error} (modprobe dm-mod?)"),
-            })?;
-            let mut size = 16 << 10;
-            while size <= BUFFER_LIMIT {
-                let mut buffer = self.request();
-                buffer.resize(size, 0);
-                dm_table_status(&control, &mut buffer)
-                    .map_err(|error| self.explain(&buffer, &error))?;
-                let mut fields = Fields(&buffer);
-                fields.bytes(28)?;
-                if fields.u32()? & DM_BUFFER_FULL_FLAG == 0 {
-                    return Ok(buffer);
-                }
-                size *= 4;
-            }
-            Err(format!("{}: its table is too long", self.name))
-        }
+fn not_permitted() -> String {
+    let way_out = "run as root, or give DEVICE as MAJOR:MINOR with -n and -t";
+    format!("not permitted to use {CONTROL}: {way_out}")
+}
 
-        fn request(&self) -> Vec<u8> {
-            let size = DM_HEADER as u32;
-            let version = [DM_VERSION_MAJOR, 0, 0];
-            let [target_count, open_count, event_nr, padding] = [0; 4];
-            let counts = [size, size, target_count, open_count];
-            let rest = [DM_STATUS_TABLE_FLAG, event_nr, padding];
-            let words = version.into_iter().chain(counts).chain(rest);
-            let mut bytes: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
-            bytes.extend(self.dev.map_or(0, DevNumber::encode).to_ne_bytes());
-            if self.dev.is_none() {
-                bytes.extend(self.name.as_bytes());
-            }
-            bytes
-        }
+/// The device's number and its table's lines, from the answer to DM_TABLE_STATUS.
+fn table_lines(answer: &[u8]) -> Result<(dev_t, Vec<Line>), String> {
+    let dev = dev_t::from_ne_bytes(field(answer, DM_DEV)?);
+    let data_start = u32_at(answer, DM_DATA_START)? as usize;
+    let mut lines = Vec::new();
+    // Each is a `struct dm_target_spec`, of 40 bytes, and its text.
+    let mut at = data_start;
+    for _ in 0..u32_at(answer, DM_TARGET_COUNT)? {
+        let length = u64::from_ne_bytes(field(answer, at + 8)?);
+        let next = u32_at(answer, at + 20)?;
+        let target = text_before_nul(&field::<16>(answer, at + 24)?);
+        lines.push((length, target, text_before_nul(&answer[at + 40..])));
+        at = data_start + next as usize;
+    }
+    Ok((dev, lines))
+}
 
-        fn explain(&self, answer: &[u8], error: &io::Error) -> String {
-            let name = &self.name;
-            match (error.raw_os_error(), Fields(answer).u32()) {
-                (Some(libc::ENXIO), _) => format!("{name}: no such mapped device"),
-                (Some(libc::EACCES | libc::EPERM), _) => not_permitted(),
-                (_, Ok(version)) if version != DM_VERSION_MAJOR => {
-                    format!("device-mapper's interface has version {version}, not 4")
-                }
-                _ => format!("{name}: cannot read its table: {error}"),
-            }
+/// Device count and pages of the one switch among `lines`.
+fn switch_line(lines: &[Line]) -> Result<(u64, u64), String> {
+    let switches = lines.iter().filter(|(_, target, _)| target == "switch");
+    let switches: Vec<_> = switches.collect();
+    match (switches.as_slice(), lines) {
+        ([(length, _, arguments)], _) => switch_pages(*length, arguments),
+        ([], []) => Err("has no live table (dmsetup resume?)".into()),
+        ([], [(_, other, _), ..]) => Err(format!("not a switch: its target is {other}")),
+        _ => {
+            let way_out = "give each a device of its own";
+            Err(format!(
+                "has several switch targets, and a message cannot say which; {way_out}"
+            ))
         }
     }
+}
 
-    fn not_permitted() -> String {
-        let way_out = "run as root, or give DEVICE as MAJOR:MINOR with -n and -t";
-        format!("not permitted to use {CONTROL}: {way_out}")
-    }
-
-    /// The device's number and its table's lines, from the answer to DM_TABLE_STATUS.
-    pub fn parse(answer: &[u8]) -> Result<(DevNumber, Vec<Line>), String> {
-        let mut header = Fields(answer);
-        header.bytes(16)?;
-        let start = header.u32()? as usize;
-        let count = header.u32()?;
-        header.bytes(16)?;
-        let dev = DevNumber::decode(header.u64()?);
-        let data = Fields(answer).rest(start)?;
-        let mut at = 0;
-        let mut lines = Vec::new();
-        for _ in 0..count {
-            let mut spec = Fields(Fields(data).rest(at)?);
-            let (_sector_start, length) = (spec.u64()?, spec.u64()?);
-            let (_status, next) = (spec.u32()?, spec.u32()?);
-            let target = text_before_nul(spec.bytes(DM_MAX_TYPE_NAME)?);
-            lines.push((length, target, text_before_nul(spec.rest(0)?)));
-            at = next as usize;
+/// Device count and pages of a switch of `length` sectors.
+fn switch_pages(length: u64, line: &str) -> Result<(u64, u64), String> {
+    let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
+    let number = |at: usize| arguments.get(at).and_then(|text| decimal::<u64>(text));
+    // Two arguments a device follow: here after two others, in the kernel's own target, which
+    // has the same name, after three, the third of them a number.
+    let pairs = number(0).and_then(|count| count.checked_mul(2));
+    let others = pairs.and_then(|pairs| (arguments.len() as u64).checked_sub(pairs));
+    match (number(0), number(1), others) {
+        (Some(1..), Some(0), Some(2)) => {
+            Err("its page size is zero: give it a table with a real one".into())
         }
-        Ok((dev, lines))
+        (Some(count @ 1..), Some(size), Some(2)) => Ok((count, length.div_ceil(size))),
+        (Some(1..), Some(_), Some(3..)) if number(2).is_some() => {
+            let way_out = "unload that (modprobe -r dm-switch) and load the v3 module";
+            Err(format!(
+                "a switch of the kernel's own dm-switch, which takes no uploads; {way_out}"
+            ))
+        }
+        _ => Err(format!("not a table of dm-switch v3: switch {line}")),
     }
+}
 
-    /// Device count and pages of the one switch among `lines`.
-    pub fn switch(lines: &[Line]) -> Result<(u64, u64), String> {
-        let mut switches = lines.iter().filter(|(_, target, _)| target == "switch");
-        let (length, line) = match (switches.next(), switches.next(), lines) {
-            (Some((length, _, line)), None, _) => (*length, line),
-            (Some(_), Some(_), _) => {
-                return Err(
-                    "has several switch targets, and a message cannot say which; \
-                            give each a device of its own"
-                        .into(),
-                )
-            }
-            (None, _, [(_, other, _), ..]) => {
-                return Err(format!("not a switch: its target is {other}"));
-            }
-            (None, _, []) => return Err("has no live table (dmsetup resume?)".into()),
+/// What FILE holds, its comments blanked, and the name that faults in it are reported by.
+struct Source {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Source {
+    /// Reads FILE; `-` is standard input.
+    fn read(file: &str) -> Result<Self, Failure> {
+        let name = if file == "-" { "<stdin>" } else { file };
+        let bad = |text| Failure(2, format!("swupload: {text}\n"));
+        let cannot = |error| bad(format!("cannot read {name}: {error}"));
+        let source: Box<dyn Read> = match file {
+            "-" => Box::new(io::stdin()),
+            _ => Box::new(File::open(file).map_err(cannot)?),
         };
-        let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
-        let number = |at: usize| arguments.get(at).copied().and_then(decimal);
-        // Two arguments a device follow: here after two others, in the kernel's own target, which
-        // has the same name, after three, the third of them a number.
-        let others = number(0).and_then(|count| count.checked_mul(2));
-        let others = others.and_then(|pairs| (arguments.len() as u64).checked_sub(pairs));
-        match (number(0), number(1), others) {
-            (Some(1..), Some(0), Some(2)) => {
-                Err("its page size is zero: give it a table with a real one".into())
-            }
-            (Some(count @ 1..), Some(page_size), Some(2)) => {
-                Ok((count, length.div_ceil(page_size)))
-            }
-            (Some(1..), Some(_), Some(3..)) if number(2).is_some() => Err(
-                "a switch of the kernel's own dm-switch, which takes no uploads; \
-                     unload that (modprobe -r dm-switch) and load the v3 module"
-                    .into(),
-            ),
-            _ => Err(format!("not a table of dm-switch v3: switch {line}")),
+        let mut bytes = Vec::new();
+        let mut source = source.take(FILE_LIMIT as u64 + 1);
+        source.read_to_end(&mut bytes).map_err(cannot)?;
+        if bytes.len() > FILE_LIMIT {
+            let limit = FILE_LIMIT >> 20;
+            return Err(bad(format!("{name} is larger than {limit} MiB")));
         }
-    }
-}
-
-/// The text up to the first NUL, fit for a terminal.
-fn text_before_nul(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or(&[]);
-    printable(text)
-}
-
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.replace(char::is_control, "?")
-}
-
-/// A place in FILE and what is wrong there.
-#[derive(Debug, PartialEq)]
-struct Fault {
-    line: usize,
-    column: usize,
-    text: String,
-}
-
-/// Some characters of FILE, on one line, and where they begin (counted in bytes, from 1).
-#[derive(Clone, Copy)]
-struct Piece<'a> {
-    bytes: &'a [u8],
-    line: usize,
-    column: usize,
-}
-
-impl Piece<'_> {
-    fn fault<T>(&self, text: String) -> Result<T, Fault> {
-        Err(Fault {
-            line: self.line,
-            column: self.column,
-            text,
-        })
+        Ok(Source::new(name, bytes))
     }
 
-    fn slice(&self, from: usize, to: usize) -> Self {
-        Piece {
-            bytes: &self.bytes[from..to],
-            column: self.column + from,
-            ..*self
+    fn new(name: &str, mut bytes: Vec<u8>) -> Self {
+        for line in bytes.split_mut(|byte| *byte == b'\n') {
+            let code = line.iter().take_while(|byte| **byte != b'#').count();
+            line[code..].fill(b' ');
         }
+        let name = name.into();
+        Source { name, bytes }
     }
 
-    /// What stands before and after the first `byte`.
-    fn split(&self, byte: u8) -> (Self, Option<Self>) {
-        let length = self.bytes.len();
-        match self.bytes.iter().position(|other| *other == byte) {
-            None => (*self, None),
-            Some(at) => (self.slice(0, at), Some(self.slice(at + 1, length))),
-        }
+    /// What white space parts.
+    fn tokens(&self) -> impl Iterator<Item = &[u8]> {
+        let words = self.bytes.split(u8::is_ascii_whitespace);
+        words.filter(|word| !word.is_empty())
     }
 
-    /// The number that all of the characters make in `radix`; one too large for 64 bits
-    /// comes out as the largest.
-    fn number(&self, radix: u32, what: &str) -> Result<u64, Fault> {
-        if self.bytes.is_empty() {
-            return self.fault(format!("{what} is missing"));
+    /// Says what is wrong with `piece`, a part of this file's own bytes.
+    fn fault<T>(&self, piece: &[u8], text: impl Display) -> Result<T, Failure> {
+        let at = piece.as_ptr().addr() - self.bytes.as_ptr().addr();
+        let lines = self.bytes[..at].split(|byte| *byte == b'\n');
+        let column = 1 + lines.clone().last().map_or(0, <[u8]>::len);
+        let line = lines.count();
+        let name = &self.name;
+        Err(Failure(2, format!("{name}:{line}:{column}: {text}\n")))
+    }
+
+    /// The number that all of `piece` makes in `radix`; one too large for 64 bits comes out as
+    /// the largest.
+    fn number(&self, piece: &[u8], radix: u32, what: &str) -> Result<u64, Failure> {
+        if piece.is_empty() {
+            return self.fault(piece, format!("{what} is missing"));
         }
         let mut value = 0_u64;
-        for (at, byte) in self.bytes.iter().enumerate() {
+        for (at, byte) in piece.iter().enumerate() {
             let Some(digit) = char::from(*byte).to_digit(radix) else {
                 let kind = if radix == 16 { "hex" } else { "decimal" };
                 let stray = byte.escape_ascii();
                 let text = format!("stray '{stray}': {what} is {kind} digits only");
-                return self.slice(at, at + 1).fault(text);
+                return self.fault(&piece[at..], text);
             };
-            value = value.saturating_mul(u64::from(radix));
-            value = value.saturating_add(u64::from(digit));
+            value = value.saturating_mul(radix.into());
+            value = value.saturating_add(digit.into());
         }
         Ok(value)
     }
 }
 
-impl Display for Piece<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 24;
-        let end = self.bytes.len().min(SHOWN);
-        let more = if end < self.bytes.len() { "..." } else { "" };
-        write!(f, "{}{more}", printable(&self.bytes[..end]))
+/// A token or a part of it for a text, cut to what a line has room for.
+fn shown(piece: &[u8]) -> String {
+    match piece.get(..24) {
+        Some(start) if piece.len() > 24 => format!("{}...", start.escape_ascii()),
+        _ => piece.escape_ascii().to_string(),
     }
 }
 
-/// The tokens of a file: what white space parts, without the comments.
-fn tokens(file: &[u8]) -> impl Iterator<Item = Piece<'_>> {
-    let lines = file.split(|byte| *byte == b'\n').zip(1..);
-    lines.flat_map(|(text, line)| {
-        let code = text.split(|byte| *byte == b'#').next().unwrap_or(&[]);
-        let mut next = 1;
-        let pieces = code.split(u8::is_ascii_whitespace).map(move |bytes| {
-            let column = next;
-            next += bytes.len() + 1;
-            Piece {
-                bytes,
-                line,
-                column,
-            }
-        });
-        pieces.filter(|piece| !piece.bytes.is_empty())
-    })
-}
-
-/// Consecutive units of a file with the same value.
-#[derive(Debug, PartialEq)]
+/// Consecutive pages with the same value: the entry of each page or, in a packed file, the word
+/// of each `unit_pages`.
 struct Span {
+    pages: Range<u32>,
+    unit_pages: u32,
     value: u32,
-    count: u32,
 }
 
-/// Pages that follow one another, the first at the start of a word.
-#[derive(Debug, PartialEq)]
-struct Run {
-    page: u32,
-    pages: u32,
-    spans: Vec<Span>,
-}
-
-/// One message's share of a run.
+/// One message's share of a page table.
 #[derive(Debug, PartialEq)]
 struct Window {
-    page: u32,
-    /// None means that the chunk at `page` is to be freed.
-    pages: u32,
+    /// None means that the chunk that begins there is to be freed.
+    pages: Range<u32>,
     words: Vec<u32>,
 }
 
 impl Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.pages {
-            0 => write!(f, "chunk {}", self.page / CHUNK_PTE_COUNT),
-            pages => write!(f, "pages {}-{}", self.page, self.page + (pages - 1)),
+        let Range { start, end } = self.pages;
+        if start == end {
+            return write!(f, "chunk {}", start / CHUNK_PTE_COUNT);
         }
+        write!(f, "pages {start}-{}", end - 1)
     }
 }
 
-/// Reads page table files: each unit is one page's entry or, if `packed`, one word of them.
+/// Reads page tables: a token is for one page or, if `packed`, for the pages of a word.
 struct Reader<'a> {
+    source: &'a Source,
     target: &'a Target,
     packed: bool,
-    /// The page that the next unit is for, or the first of those.
-    page: u32,
-    runs: Vec<Run>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(target: &'a Target, packed: bool, page: u32) -> Self {
-        Reader {
-            target,
-            packed,
-            page,
-            runs: Vec::new(),
+impl Reader<'_> {
+    /// The pages that FILE gives, from page `next` on.
+    fn read(&self, mut next: u32) -> Result<Vec<Span>, Failure> {
+        let source = self.source;
+        let mut spans = Vec::new();
+        for token in source.tokens() {
+            if let [b'@', page @ ..] = token {
+                next = self.page(token, page, next)?;
+            } else {
+                let span = self.span(token, next)?;
+                next = span.pages.end;
+                spans.push(span);
+            }
         }
+        if spans.is_empty() {
+            return source.fault(&source.bytes, "the file gives no page (it is empty)");
+        }
+        Ok(spans)
     }
 
-    fn read(mut self, file: &[u8]) -> Result<Vec<Run>, Fault> {
-        for token in tokens(file) {
-            self.token(token)?;
-        }
-        if self.runs.is_empty() {
-            let (line, column) = (1, 1);
-            let text = "the file gives no page (it is empty)".into();
-            return Err(Fault { line, column, text });
-        }
-        Ok(self.runs)
-    }
-
-    fn token(&mut self, token: Piece<'_>) -> Result<(), Fault> {
-        if token.bytes.starts_with(b"@") {
-            let page = token
-                .slice(1, token.bytes.len())
-                .number(10, "the page after @")?;
-            return self.move_to(page, &token);
-        }
-        let (value, count) = token.split(b'*');
-        let value = self.value(&value)?;
-        let count = match count {
-            None => 1,
-            Some(piece) => match piece.number(10, "the count after *")? {
-                0 => return piece.fault("a count of 0 gives no page; it must be 1 or more".into()),
-                count if count > u32::MAX.into() => {
-                    return piece.fault(format!("count {piece} is above {}", u32::MAX));
-                }
-                count => count as u32,
-            },
+    /// The page to go on at, not inside a word unless no page is left out.
+    fn page(&self, token: &[u8], page: &[u8], next: u32) -> Result<u32, Failure> {
+        let page = self.source.number(page, 10, "the page after @")?;
+        let (next, last) = (u64::from(next), u64::from(self.target.page_total - 1));
+        let word_pages = u64::from(self.target.word_pages());
+        let wrong = if page > last {
+            format!("is past the device's last page {last}")
+        } else if page < next {
+            format!("goes back: pages must ascend, and page {next} is next")
+        } else if page != next && page % word_pages != 0 {
+            let multiple = format!("the next must be a multiple of {word_pages}");
+            format!("is inside a word: after pages left out, {multiple}")
+        } else {
+            return Ok(page as u32);
         };
-        self.add(value, count, &token)
+        let token_text = shown(token);
+        self.source.fault(token, format!("{token_text} {wrong}"))
     }
 
-    fn value(&self, piece: &Piece<'_>) -> Result<u32, Fault> {
-        let dev_count = self.target.dev_count;
+    /// The pages from `next` on that `VALUE` or `VALUE*COUNT` is for.
+    fn span(&self, token: &[u8], next: u32) -> Result<Span, Failure> {
+        let mut parts = token.splitn(2, |byte| *byte == b'*');
+        let value = self.value(parts.next().unwrap_or_default())?;
+        let count = parts.next().map_or(Ok(1), |count| self.count(count))?;
+        let unit_pages = match self.packed {
+            true => self.target.word_pages(),
+            false => 1,
+        };
+        let (first, total) = (u64::from(next), u64::from(self.target.page_total));
+        let end = first + count * u64::from(unit_pages);
+        // Only the pages of a device's last word may be fewer than it has room for.
+        if end - u64::from(unit_pages) >= total {
+            let (range, last) = (format!("{first}-{}", end - 1), total - 1);
+            let wrong = format!("is for pages {range}, past the device's last page {last}");
+            let token_text = shown(token);
+            return self.source.fault(token, format!("{token_text} {wrong}"));
+        }
+        let pages = next..end.min(total) as u32;
+        Ok(Span {
+            pages,
+            unit_pages,
+            value,
+        })
+    }
+
+    /// The entry, or the packed word.
+    fn value(&self, piece: &[u8]) -> Result<u32, Failure> {
+        let source = self.source;
         if self.packed {
-            let word = piece.number(16, "a word")?;
-            if piece.bytes.len() > 8 {
-                return piece.fault(format!("word {piece} has more than 8 digits"));
+            let word = source.number(piece, 16, "a word")?;
+            if piece.len() > 8 {
+                let word = shown(piece);
+                return source.fault(piece, format!("word {word} has more than 8 digits"));
             }
             return Ok(word as u32);
         }
-        let index = piece.number(16, "a device index")?;
+        let index = source.number(piece, 16, "a device index")?;
+        let dev_count = self.target.dev_count;
         if index >= dev_count.into() {
             let hint = if index > 9 { " (hex)" } else { "" };
-            return piece.fault(format!(
-                "index {piece}{hint} is not below the device count {dev_count}"
-            ));
+            let wrong = format!("is not below the device count {dev_count}");
+            let index = shown(piece);
+            return source.fault(piece, format!("index {index}{hint} {wrong}"));
         }
         Ok(index as u32)
     }
 
-    /// Goes on at `page`, which must not be inside a word unless no page is left out.
-    fn move_to(&mut self, page: u64, token: &Piece<'_>) -> Result<(), Fault> {
-        let (next, last) = (self.page, self.target.page_total - 1);
-        let word_pages = self.target.word_pages();
-        match u32::try_from(page) {
-            Ok(page) if page < next => token.fault(format!(
-                "{token} goes back: pages must ascend, and page {next} is next"
-            )),
-            Ok(page) if page <= last && page != next && page % word_pages != 0 => {
-                token.fault(format!(
-                    "{token} is inside a word: after pages left out, \
-                     the next must be a multiple of {word_pages}"
-                ))
-            }
-            Ok(page) if page <= last => {
-                self.page = page;
-                Ok(())
-            }
-            _ => token.fault(format!("{token} is past the device's last page {last}")),
+    /// The number after `*`.
+    fn count(&self, piece: &[u8]) -> Result<u64, Failure> {
+        const LIMIT: u64 = u32::MAX as u64;
+        let source = self.source;
+        match source.number(piece, 10, "the count after *")? {
+            0 => source.fault(piece, "a count of 0 gives no page; it must be 1 or more"),
+            count @ ..=LIMIT => Ok(count),
+            _ => source.fault(piece, format!("count {} is above {LIMIT}", shown(piece))),
         }
-    }
-
-    fn add(&mut self, value: u32, count: u32, token: &Piece<'_>) -> Result<(), Fault> {
-        let word_pages = self.target.word_pages();
-        let unit_pages = u64::from(if self.packed { word_pages } else { 1 });
-        let first = u64::from(self.page);
-        let end = first + u64::from(count) * unit_pages;
-        let total = u64::from(self.target.page_total);
-        // Only the pages of a device's last word may be fewer than it has room for.
-        if end - unit_pages >= total {
-            return token.fault(format!(
-                "{token} is for pages {first}-{}, past the device's last page {}",
-                end - 1,
-                total - 1
-            ));
-        }
-        let end = end.min(total) as u32;
-        let pages = end - self.page;
-        match self.runs.last_mut() {
-            Some(run) if run.page + run.pages == self.page => {
-                run.pages += pages;
-                match run.spans.last_mut() {
-                    Some(span) if span.value == value => span.count += count,
-                    _ => run.spans.push(Span { value, count }),
-                }
-            }
-            _ => self.runs.push(Run {
-                page: self.page,
-                pages,
-                spans: vec![Span { value, count }],
-            }),
-        }
-        self.page = end;
-        Ok(())
     }
 }
 
-/// Cuts a run into windows of `message_bytes` at most, in ascending order.
+/// Cuts a page table into windows of `message_bytes` at most, in ascending order.
 fn windows(
-    run: Run,
+    spans: Vec<Span>,
     target: &Target,
-    packed: bool,
     message_bytes: usize,
 ) -> impl Iterator<Item = Window> {
-    let word_pages = target.word_pages();
-    let (unit_bits, word_units) = match packed {
-        true => (u32::BITS, 1),
-        false => (target.pte_bits, word_pages),
-    };
-    let window_pages = ((message_bytes - TABLE_HEADER) / 4) as u32 * word_pages;
-    let end = run.page + run.pages;
-    let mut page = run.page;
-    let repeat = |span: Span| std::iter::repeat_n(span.value, span.count as usize);
-    let mut units = run.spans.into_iter().flat_map(repeat);
-    std::iter::from_fn(move || {
-        let pages = window_pages.min(end - page);
-        let mut word = || {
-            let units = units.by_ref().take(word_units as usize).zip(0..);
-            units.fold(0, |word, (value, at)| word | (value << (at * unit_bits)))
-        };
-        let window = Window {
-            page,
-            pages,
-            words: (0..pages.div_ceil(word_pages)).map(|_| word()).collect(),
-        };
-        page += pages;
-        (pages > 0).then_some(window)
-    })
-}
-
-/// Reads FILE (`-` is standard input) and gives the name that messages call it by.
-fn read_file(file: &str) -> Result<(String, Vec<u8>), Failure> {
-    let name = if file == "-" { "<stdin>" } else { file };
-    let cannot = |error| Failure::File(format!("swupload: cannot read {name}: {error}"));
-    let source: Box<dyn Read> = match file {
-        "-" => Box::new(io::stdin()),
-        _ => Box::new(File::open(file).map_err(cannot)?),
-    };
-    let mut bytes = Vec::new();
-    let mut source = source.take(FILE_LIMIT + 1);
-    source.read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        let text = format!("swupload: {name} is larger than {} MiB", FILE_LIMIT >> 20);
-        return Err(Failure::File(text));
-    }
-    Ok((name.into(), bytes))
-}
-
-fn in_file<T>(name: &str, result: Result<T, Fault>) -> Result<T, Failure> {
-    result.map_err(|Fault { line, column, text }| {
-        Failure::File(format!("{name}:{line}:{column}: {text}"))
+    let (pte_bits, word_pages) = (target.pte_bits, target.word_pages());
+    let (page_total, window_words) = (target.page_total, (message_bytes - TABLE_HEADER) / 4);
+    let window_pages = window_words * word_pages as usize;
+    let units = spans.into_iter().flat_map(|span| {
+        let (unit_pages, value) = (span.unit_pages, span.value);
+        let firsts = span.pages.step_by(unit_pages as usize);
+        firsts.map(move |page| (page, unit_pages, value))
+    });
+    let mut units = units.peekable();
+    iter::from_fn(move || {
+        let &(first, ..) = units.peek()?;
+        let (mut pages, mut words) = (first..first, Vec::new());
+        while let Some((page, unit_pages, value)) =
+            units.next_if(|(page, ..)| *page == pages.end && pages.len() < window_pages)
+        {
+            match (page % word_pages, words.last_mut()) {
+                (at @ 1.., Some(word)) => *word |= value << (at * pte_bits),
+                _ => words.push(value),
+            }
+            pages.end = page.saturating_add(unit_pages).min(page_total);
+        }
+        Some(Window { pages, words })
     })
 }
 
 /// Reads a message in hexadecimal, white space and comments anywhere.
-fn raw_message(file: &[u8]) -> Result<Vec<u8>, Fault> {
+fn raw_message(source: &Source) -> Result<Vec<u8>, Failure> {
     // The attribute's length has 16 bits and counts its own header.
     const LIMIT: usize = u16::MAX as usize - NLA_HEADER;
     let mut digits = Vec::new();
-    let (bytes, line, column): (&[u8], _, _) = (&[], 1, 1);
-    let mut last = Piece {
-        bytes,
-        line,
-        column,
-    };
-    for token in tokens(file) {
-        token.number(16, "a message")?;
-        digits.extend(
-            token
-                .bytes
-                .iter()
-                .flat_map(|byte| char::from(*byte).to_digit(16)),
-        );
+    let mut last = source.bytes.as_slice();
+    for token in source.tokens() {
+        source.number(token, 16, "a message")?;
+        let values = token.iter().map(|byte| char::from(*byte));
+        digits.extend(values.filter_map(|digit| digit.to_digit(16)));
         last = token;
     }
-    match digits.len() {
-        0 => last.fault("the file gives no message (it is empty)".into()),
-        count if count % 2 != 0 => last.fault(format!("half a byte: {count} digits are odd")),
-        count if count / 2 > LIMIT => last.fault(format!(
-            "the message has {} bytes; an attribute holds {LIMIT} at most",
-            count / 2
-        )),
-        _ => Ok(digits
-            .chunks(2)
-            .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-            .collect()),
-    }
-}
-
-/// Takes fields off the front of received bytes.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], String> {
-        let cut_short = || String::from("what the kernel answered is cut short");
-        let (bytes, rest) = self.0.split_at_checked(count).ok_or_else(cut_short)?;
-        self.0 = rest;
-        Ok(bytes)
-    }
-
-    /// All that follows the next `count` bytes.
-    fn rest(&mut self, count: usize) -> Result<&'a [u8], String> {
-        self.bytes(count)?;
-        Ok(self.0)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], String> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.bytes(N)?);
-        Ok(array)
-    }
-
-    fn u16(&mut self) -> Result<u16, String> {
-        self.array().map(u16::from_ne_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, String> {
-        self.array().map(u32::from_ne_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, String> {
-        self.array().map(u64::from_ne_bytes)
-    }
-}
-
-/// A netlink message from the kernel.
-#[derive(Debug, PartialEq)]
-struct Reply {
-    kind: u16,
-    flags: u16,
-    seq: u32,
-    pid: u32,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    /// The message in `datagram` that answers request `seq`, if one does.
-    fn find(mut datagram: &[u8], seq: u32) -> Result<Option<Self>, String> {
-        while datagram.len() >= NLMSG_HEADER {
-            let mut fields = Fields(datagram);
-            let length = (fields.u32()? as usize).max(NLMSG_HEADER);
-            let (kind, flags) = (fields.u16()?, fields.u16()?);
-            let (its_seq, pid) = (fields.u32()?, fields.u32()?);
-            if its_seq == seq {
-                let body = fields.bytes(length - NLMSG_HEADER)?.to_vec();
-                return Ok(Some(Reply {
-                    kind,
-                    flags,
-                    seq,
-                    pid,
-                    body,
-                }));
-            }
-            let step = length.next_multiple_of(4);
-            datagram = datagram.get(step..).unwrap_or(&[]);
+    let wrong = match (digits.len(), digits.len() / 2) {
+        (0, _) => "the file gives no message (it is empty)".into(),
+        (count, _) if count % 2 != 0 => format!("half a byte: {count} digits are odd"),
+        (_, bytes) if bytes > LIMIT => {
+            format!("the message has {bytes} bytes; an attribute holds {LIMIT} at most")
         }
-        Ok(None)
+        _ => {
+            let pairs = digits.chunks_exact(2);
+            return Ok(pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect());
+        }
+    };
+    source.fault(last, wrong)
+}
+
+/// The message in `datagram` that answers request `seq`, if one does.
+fn find_reply(mut datagram: &[u8], seq: u32) -> Result<Option<Vec<u8>>, String> {
+    while datagram.len() >= NLMSG_HEADER {
+        let length = (u32_at(datagram, 0)? as usize).max(NLMSG_HEADER);
+        if u32_at(datagram, NLMSG_SEQ)? == seq {
+            let message = datagram.get(..length).ok_or(CUT_SHORT)?;
+            return Ok(Some(message.to_vec()));
+        }
+        let next = length.next_multiple_of(4);
+        datagram = datagram.get(next..).unwrap_or_default();
     }
+    Ok(None)
 }
 
 /// The answer to an upload: a `struct IpcResponse` and what it came in.
 #[derive(Debug)]
 struct Answer {
-    reply: Reply,
+    family: u16,
+    flags: u16,
+    seq: u32,
+    pid: u32,
     command: u8,
     version: u8,
-    attribute: u16,
     total_len: u32,
     opcode: u32,
     userland: [u32; 2],
-    dev: DevNumber,
+    dev: dev_t,
     status: u32,
     text: String,
     /// Whether all that follows the text's NUL is zero.
@@ -1043,37 +867,34 @@ struct Answer {
 
 impl Answer {
     /// Takes `reply` apart, which must be of `family` and have the shape of an answer.
-    fn decode(reply: Reply, family: u16) -> Result<Self, String> {
-        const ATTRIBUTE_LEN: usize = NLA_HEADER + ANSWER_LEN;
-        let mut fields = Fields(&reply.body);
-        expect("type", reply.kind, family)?;
-        expect("length", reply.body.len(), GENL_HEADER + ATTRIBUTE_LEN)?;
-        let [command, version, ..] = fields.array::<GENL_HEADER>()?;
-        expect(
-            "attribute length",
-            usize::from(fields.u16()?),
-            ATTRIBUTE_LEN,
-        )?;
-        let attribute = fields.u16()?;
-        expect("attribute type", attribute, ANSWER_ATTR)?;
-        let (total_len, opcode) = (fields.u32()?, fields.u32()?);
-        let userland = [fields.u32()?, fields.u32()?];
-        let (major, minor) = (fields.u32()?, fields.u32()?);
-        let status = fields.u32()?;
-        let string = fields.bytes(MAX_ERR_STR_LEN + 1)?;
+    fn decode(reply: &[u8], family: u16) -> Result<Self, String> {
+        const ATTRIBUTE: usize = NLMSG_HEADER + GENL_HEADER;
+        const RESPONSE: usize = ATTRIBUTE + NLA_HEADER;
+        expect("type", u16_at(reply, NLMSG_TYPE)?, family)?;
+        let length = reply.len() - NLMSG_HEADER;
+        expect("length", length, GENL_HEADER + NLA_HEADER + ANSWER_LEN)?;
+        let wanted = (NLA_HEADER + ANSWER_LEN) as u16;
+        expect("attribute length", u16_at(reply, ATTRIBUTE)?, wanted)?;
+        expect("attribute type", u16_at(reply, ATTRIBUTE + 2)?, ANSWER_ATTR)?;
+        // The fields of a `struct IpcResponse`, 4 bytes each up to the text.
+        let word = |at| u32_at(reply, RESPONSE + at);
+        let string = &reply[RESPONSE + 28..];
         let mut tail = string.iter().skip_while(|byte| **byte != 0);
+        let [command, version] = field(reply, NLMSG_HEADER)?;
         Ok(Answer {
+            family,
+            flags: u16_at(reply, NLMSG_FLAGS)?,
+            seq: u32_at(reply, NLMSG_SEQ)?,
+            pid: u32_at(reply, NLMSG_PID)?,
             command,
             version,
-            attribute,
-            total_len,
-            opcode,
-            userland,
-            dev: DevNumber { major, minor },
-            status,
+            total_len: word(0)?,
+            opcode: word(4)?,
+            userland: [word(8)?, word(12)?],
+            dev: libc::makedev(word(16)?, word(20)?),
+            status: word(24)?,
             text: text_before_nul(string),
             tail_zero: tail.all(|byte| *byte == 0),
-            reply,
         })
     }
 
@@ -1085,7 +906,7 @@ impl Answer {
         expect("opcode", self.opcode, OPCODE_PAGE_TABLE_UPLOAD)?;
         expect("first userland word", self.userland[0], first)?;
         expect("second userland word", self.userland[1], second)?;
-        expect("device", self.dev, target.dev)?;
+        expect("device", dev_text(self.dev), dev_text(target.dev))?;
         self.accepted()
     }
 
@@ -1110,17 +931,17 @@ impl Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [first, second] = self.userland;
         let tail = if self.tail_zero { "zero" } else { "nonzero" };
-        writeln!(f, "type {}", self.reply.kind)?;
-        writeln!(f, "flags {:#x}", self.reply.flags)?;
-        writeln!(f, "seq {}", self.reply.seq)?;
-        writeln!(f, "pid {}", self.reply.pid)?;
+        writeln!(f, "type {}", self.family)?;
+        writeln!(f, "flags {:#x}", self.flags)?;
+        writeln!(f, "seq {}", self.seq)?;
+        writeln!(f, "pid {}", self.pid)?;
         writeln!(f, "cmd {}", self.command)?;
         writeln!(f, "version {}", self.version)?;
-        writeln!(f, "attr {}", self.attribute)?;
+        writeln!(f, "attr {ANSWER_ATTR}")?;
         writeln!(f, "total_len {}", self.total_len)?;
         writeln!(f, "opcode {}", self.opcode)?;
         writeln!(f, "userland 0x{first:08x} 0x{second:08x}")?;
-        writeln!(f, "dev {}", self.dev)?;
+        writeln!(f, "dev {}", dev_text(self.dev))?;
         writeln!(f, "status {}", self.status)?;
         writeln!(f, "err_str {}", self.text)?;
         writeln!(f, "err_tail {tail}")
@@ -1133,7 +954,6 @@ struct Link {
     seq: u32,
     /// The number that the kernel gave family DM_SWITCH.
     family: u16,
-    buffer: Vec<u8>,
 }
 
 impl Link {
@@ -1144,8 +964,6 @@ impl Link {
             socket,
             seq: 0,
             family: libc::GENL_ID_CTRL as u16,
-            // An error message brings the whole request back, and that has 64 KiB at most.
-            buffer: vec![0; 128 << 10],
         };
         link.family = link.find_family()?;
         Ok(link)
@@ -1172,73 +990,71 @@ impl Link {
             Some(_) => format!("refused by the kernel: {error}"),
             None => error.to_string(),
         })?;
-        Answer::decode(reply, self.family)
+        Answer::decode(&reply, self.family)
     }
 
     /// Sends a request with one attribute and waits for its answer. Only an error message from
     /// the kernel comes out as a system error.
-    fn ask(&mut self, command: [u8; 2], attribute: u16, payload: &[u8]) -> io::Result<Reply> {
+    fn ask(&mut self, command: [u8; 2], attribute: u16, payload: &[u8]) -> io::Result<Vec<u8>> {
         self.seq += 1;
-        self.send(&request(self.family, self.seq, command, attribute, payload))
-            .map_err(io::Error::other)?;
+        let request = request(self.family, self.seq, command, attribute, payload);
+        self.send(&request).map_err(io::Error::other)?;
         let deadline = Instant::now() + ANSWER_WAIT;
         loop {
             let reply = self.next_reply(deadline).map_err(io::Error::other)?;
-            if i32::from(reply.kind) != libc::NLMSG_ERROR {
-                return Ok(reply);
-            }
-            let error = Fields(&reply.body).u32().map_err(io::Error::other)? as i32;
+            let error = match u16_at(&reply, NLMSG_TYPE).map(i32::from) {
+                Ok(libc::NLMSG_ERROR) => u32_at(&reply, NLMSG_HEADER),
+                _ => return Ok(reply),
+            };
             // Zero acknowledges; nobody asked for that, and the answer may still come.
-            if error != 0 {
-                return Err(io::Error::from_raw_os_error(error.wrapping_neg()));
+            match error.map_err(io::Error::other)? as i32 {
+                0 => {}
+                error => return Err(io::Error::from_raw_os_error(error.wrapping_neg())),
             }
         }
     }
 
     fn send(&mut self, request: &[u8]) -> Result<(), String> {
-        let length = request.len();
-        let cannot = |why: &str| Err(format!("cannot send {length} bytes: {why}"));
-        match self.socket.write(request) {
-            Ok(sent) if sent == length => Ok(()),
-            Ok(sent) => cannot(&format!("only {sent} of them went out")),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EMSGSIZE | libc::ENOBUFS) => cannot(&format!(
-                    "{error}; make messages smaller (-w) or net.core.wmem_default larger"
-                )),
-                _ => cannot(&error.to_string()),
-            },
-        }
+        self.socket.write_all(request).map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EMSGSIZE | libc::ENOBUFS) => {
+                    "; make messages smaller (-w) or net.core.wmem_default larger"
+                }
+                _ => "",
+            };
+            format!("cannot send {} bytes: {error}{hint}", request.len())
+        })
     }
 
     /// The next message from the kernel that bears the last request's sequence number;
     /// whatever else arrives is passed over.
-    fn next_reply(&mut self, deadline: Instant) -> Result<Reply, String> {
+    fn next_reply(&mut self, deadline: Instant) -> Result<Vec<u8>, String> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let seconds = ANSWER_WAIT.as_secs();
                 return Err(format!("no answer within {seconds} seconds"));
             }
-            let received = sys::wait_readable(&self.socket, left)
-                .and_then(|()| sys::receive(&self.socket, &mut self.buffer));
-            match received {
-                Ok((length, true)) => {
-                    if let Some(reply) = Reply::find(&self.buffer[..length], self.seq)? {
-                        return Ok(reply);
-                    }
-                }
-                Ok((_, false)) => {}
-                Err(error) => match (error.kind(), error.raw_os_error()) {
-                    (ErrorKind::Interrupted | ErrorKind::WouldBlock, _) => {}
-                    (_, Some(libc::ENOBUFS)) => {
-                        return Err("the answer is lost: no room in the receive buffer \
-                                    (net.core.rmem_default)"
-                            .into())
-                    }
-                    _ => return Err(format!("cannot receive the answer: {error}")),
-                },
+            if let Some(reply) = find_reply(&self.receive(left)?, self.seq)? {
+                return Ok(reply);
             }
         }
+    }
+
+    /// A datagram; an empty one where none came, or not from the kernel.
+    fn receive(&self, timeout: Duration) -> Result<Vec<u8>, String> {
+        // An error message brings the whole request back, and that has 64 KiB at most.
+        const LIMIT: usize = 128 << 10;
+        let readable = sys::wait_readable(&self.socket, timeout);
+        let datagram = readable.and_then(|()| sys::receive(&self.socket, LIMIT));
+        datagram.or_else(|error| match (error.kind(), error.raw_os_error()) {
+            (ErrorKind::Interrupted | ErrorKind::WouldBlock, _) => Ok(Vec::new()),
+            (_, Some(libc::ENOBUFS)) => {
+                let why = "no room in the receive buffer (net.core.rmem_default)";
+                Err(format!("the answer is lost: {why}"))
+            }
+            _ => Err(format!("cannot receive the answer: {error}")),
+        })
     }
 }
 
@@ -1262,15 +1078,13 @@ fn request(kind: u16, seq: u32, command: [u8; 2], attribute: u16, payload: &[u8]
 }
 
 /// The family's number among the attributes that nlctrl answers with.
-fn family_id(reply: &Reply) -> Result<u16, String> {
-    let mut fields = Fields(Fields(&reply.body).rest(GENL_HEADER)?);
-    loop {
-        let length = usize::from(fields.u16()?).max(NLA_HEADER);
-        if i32::from(fields.u16()?) == libc::CTRL_ATTR_FAMILY_ID {
-            return fields.u16();
-        }
-        fields.bytes(length.next_multiple_of(4) - NLA_HEADER)?;
+fn family_id(reply: &[u8]) -> Result<u16, String> {
+    let mut attribute = NLMSG_HEADER + GENL_HEADER;
+    while i32::from(u16_at(reply, attribute + 2)?) != libc::CTRL_ATTR_FAMILY_ID {
+        let length = usize::from(u16_at(reply, attribute)?).max(NLA_HEADER);
+        attribute += length.next_multiple_of(4);
     }
+    u16_at(reply, attribute + NLA_HEADER)
 }
 
 /// Why the family may be missing, from what sysfs shows of the module.
@@ -1287,40 +1101,10 @@ fn no_family() -> String {
     format!("no generic netlink family {FAMILY}: {why}")
 }
 
-/// Pages that the kernel has accepted, as ranges.
-#[derive(Default)]
-struct Accepted(Vec<(u32, u32)>);
-
-impl Accepted {
-    fn add(&mut self, window: &Window) {
-        let end = window.page + window.pages;
-        match self.0.last_mut() {
-            Some(last) if last.1 == window.page => last.1 = end,
-            _ => self.0.push((window.page, end)),
-        }
-    }
-}
-
-impl Display for Accepted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("none");
-        }
-        for (at, (page, end)) in self.0.iter().enumerate() {
-            let before = if at == 0 { "pages " } else { ", " };
-            write!(f, "{before}{page}-{}", end - 1)?;
-        }
-        Ok(())
-    }
-}
-
 /// The windows to send, in order: FILE is read whole and found good before there is a first.
-fn plan<'a>(
-    settings: &'a Settings,
-    target: &'a Target,
-) -> Result<Box<dyn Iterator<Item = Window> + 'a>, Failure> {
+fn plan(settings: &Settings, target: &Target) -> Result<Box<dyn Iterator<Item = Window>>, Failure> {
     if let Some(chunk) = settings.free_chunk {
-        return Ok(Box::new(std::iter::once(target.chunk(chunk)?)));
+        return Ok(Box::new(iter::once(target.chunk(chunk)?)));
     }
     let (first, last) = (settings.first_page, target.page_total - 1);
     let word_pages = target.word_pages();
@@ -1332,82 +1116,81 @@ fn plan<'a>(
             "-o {first}: inside a word; must be a multiple of {word_pages}"
         ));
     }
-    let (name, bytes) = read_file(&settings.file)?;
-    let reader = Reader::new(target, settings.packed, first);
-    let runs = in_file(&name, reader.read(&bytes))?;
-    let cut = |run| windows(run, target, settings.packed, settings.message_bytes);
-    Ok(Box::new(runs.into_iter().flat_map(cut)))
+    let source = Source::read(&settings.file)?;
+    let packed = settings.packed;
+    let reader = Reader {
+        source: &source,
+        target,
+        packed,
+    };
+    let spans = reader.read(first)?;
+    Ok(Box::new(windows(spans, target, settings.message_bytes)))
 }
 
-fn print_messages(settings: &Settings, target: &Target) -> Result<(), Failure> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// Sends the messages, or prints them.
+fn upload(settings: &Settings, target: &Target) -> Result<(), Failure> {
     let plan = plan(settings, target)?;
-    let mut output = BufWriter::new(io::stdout().lock());
+    let mut link = match settings.print_only {
+        true => None,
+        false => Some(Link::open()?),
+    };
+    let mut accepted = Vec::new();
     for window in plan {
         let message = target.message(&window);
-        let digits = message.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let mut line: Vec<u8> = digits.map(|digit| DIGITS[usize::from(digit)]).collect();
-        line.push(b'\n');
-        output.write_all(&line).map_err(Failure::Output)?;
+        if let Some(link) = &mut link {
+            let answer = link.upload(&message);
+            let accepts = answer.and_then(|answer| answer.accepts(target));
+            accepts.map_err(|text| {
+                let before = page_list(&accepted);
+                format!("{window}: {text}\naccepted before that: {before}")
+            })?;
+        } else {
+            print(&hex_line(&message))?;
+        }
         if settings.verbose {
-            say(format!(
-                "{window}: {} entries, {} bytes",
-                window.pages,
-                message.len()
-            ));
+            let (entries, bytes) = (window.pages.len(), message.len());
+            say(&format!("{window}: {entries} entries, {bytes} bytes\n"));
         }
-    }
-    output.flush().map_err(Failure::Output)
-}
-
-fn send_messages(settings: &Settings, target: &Target) -> Result<(), Failure> {
-    let plan = plan(settings, target)?;
-    let mut link = Link::open().map_err(Failure::Kernel)?;
-    let mut accepted = Accepted::default();
-    for window in plan {
-        let message = target.message(&window);
-        let answer = link.upload(&message);
-        if let Err(text) = answer.and_then(|answer| answer.accepts(target)) {
-            return kernel(format!(
-                "{window}: {text}\naccepted before that: {accepted}"
-            ));
-        }
-        accepted.add(&window);
-        if settings.verbose {
-            say(format!(
-                "{window}: {} entries, {} bytes",
-                window.pages,
-                message.len()
-            ));
-        }
+        accepted.push(window.pages);
     }
     Ok(())
 }
 
-fn send_raw(settings: &Settings) -> Result<(), Failure> {
-    let (name, bytes) = read_file(&settings.file)?;
-    let message = in_file(&name, raw_message(&bytes))?;
-    let mut link = Link::open().map_err(Failure::Kernel)?;
-    let failed = |text| Failure::Kernel(format!("message: {text}"));
-    let answer = link.upload(&message).map_err(failed)?;
-    if settings.verbose {
-        say(format!("message: {} bytes", message.len()));
-    }
-    print(&answer.to_string())?;
-    answer.accepted().map_err(failed)
+fn hex_line(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    digits.chain(['\n']).collect()
 }
 
-fn print(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).map_err(Failure::Output)?;
-    output.flush().map_err(Failure::Output)
+/// The pages of windows, those that touch as one range.
+fn page_list(windows: &[Range<u32>]) -> String {
+    let touching = windows.chunk_by(|before, next| before.end == next.start);
+    let ranges = touching.map(|range| {
+        let (first, last) = (range[0].start, range[range.len() - 1].end - 1);
+        format!("{first}-{last}")
+    });
+    match ranges.collect::<Vec<_>>().join(", ") {
+        list if list.is_empty() => "none".into(),
+        list => format!("pages {list}"),
+    }
+}
+
+fn send_raw(settings: &Settings) -> Result<(), Failure> {
+    let message = raw_message(&Source::read(&settings.file)?)?;
+    let mut link = Link::open()?;
+    let failed = |text| format!("message: {text}");
+    let answer = link.upload(&message).map_err(failed)?;
+    if settings.verbose {
+        say(&format!("message: {} bytes\n", message.len()));
+    }
+    print(&answer.to_string())?;
+    Ok(answer.accepted().map_err(failed)?)
 }
 
 fn run() -> Result<(), Failure> {
     let options = option_list();
-    let matches = options
-        .parse(std::env::args_os().skip(1))
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+    let arguments = env::args_os().skip(1);
+    let matches = options.parse(arguments).or_else(usage)?;
     if matches.opt_present("h") {
         return print(&options.usage(
             "usage: swupload [options] DEVICE FILE\n\n\
@@ -1423,18 +1206,15 @@ fn run() -> Result<(), Failure> {
     if settings.raw {
         return send_raw(&settings);
     }
-    let target = Target::find(&settings)?;
-    if settings.print_only {
-        return print_messages(&settings, &target);
-    }
-    send_messages(&settings, &target)
+    upload(&settings, &Target::find(&settings)?)
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report().into(),
-    }
+    let Err(Failure(status, text)) = run() else {
+        return ExitCode::SUCCESS;
+    };
+    say(&text);
+    status.into()
 }
 
 #[cfg(test)]
@@ -1442,109 +1222,98 @@ mod tests {
     use super::*;
 
     fn target(dev_count: u16, pte_bits: u32, page_total: u32) -> Target {
-        let dev = DevNumber::decode(libc::makedev(253, 300));
-        let userland = [0x1234, 0xabcd_0001];
         Target {
-            dev,
+            dev: libc::makedev(253, 300),
             dev_count,
             pte_bits,
             page_total,
-            userland,
+            userland: [0x1234, 0xabcd_0001],
         }
     }
 
-    fn cut(target: &Target, packed: bool, bytes: usize, file: &str) -> Vec<Window> {
-        let runs = Reader::new(target, packed, 0)
-            .read(file.as_bytes())
-            .unwrap();
-        let cut = |run| windows(run, target, packed, bytes);
-        runs.into_iter().flat_map(cut).collect()
-    }
-
-    fn window(page: u32, pages: u32, words: &[u32]) -> Window {
-        let words = words.to_vec();
-        Window { page, pages, words }
+    fn source(text: &str) -> Source {
+        Source::new("f", text.into())
     }
 
     #[test]
     fn numbers() {
-        assert_eq!(decimal("00042"), Some(42));
-        for bad in ["", "+1", "-1", "1 ", "0x1", "18446744073709551616"] {
-            assert_eq!(decimal(bad), None, "{bad}");
+        assert_eq!(decimal::<u64>("00042"), Some(42));
+        for bad in ["", "+1", "-1", "-0", "1 ", "0x1", "18446744073709551616"] {
+            assert_eq!(decimal::<u64>(bad), None, "{bad}");
         }
         assert_eq!(hex_word("0xDEADbeef"), Some(0xdead_beef));
-        for bad in ["", "0x", "123456789", "+1", "g"] {
+        for bad in ["", "0x", "000000001", "+1", "0x+1", "g"] {
             assert_eq!(hex_word(bad), None, "{bad}");
         }
-        assert_eq!(DevNumber::parse("253:300").unwrap().encode(), 0x1_0fd2c);
+        assert_eq!(dev_number("253:300"), Some(0x1_0fd2c));
+        assert_eq!(
+            dev_number("4095:1048575").map(dev_text).unwrap(),
+            "4095:1048575"
+        );
         for bad in ["253", "253:", ":1", "4096:0", "1:1048576", "1:2:3", "a:b"] {
-            assert_eq!(DevNumber::parse(bad), None, "{bad}");
+            assert_eq!(dev_number(bad), None, "{bad}");
         }
-        let bits = [1, 2, 3, 4, 5, 16, 17, 256, 257, 65535].map(entry_bits);
-        assert_eq!(bits, [1, 1, 2, 2, 4, 4, 8, 8, 16, 16]);
+        let any = libc::makedev(u32::MAX, u32::MAX - 1);
+        assert_eq!(dev_text(any), "4294967295:4294967294");
+        let bits = [1, 2, 16, 17, 256, 257, 65535].map(|count| pte_bits(None, count).unwrap());
+        assert_eq!(bits, [1, 1, 4, 8, 8, 16, 16]);
     }
 
     #[test]
-    fn runs_and_windows() {
+    fn page_tables() {
         let target = target(4, 4, 30);
-        let file = "# all\n1*9 @9 2# three in all\r\n3\t@16 @24 0*2 1*4";
-        let third = window(24, 6, &[0x11_1100]);
-        let expected = [window(0, 11, &[0x1111_1111, 0x321]), third];
-        assert_eq!(cut(&target, false, MAX_IPC_MSG_LEN, file), expected);
-        let small = cut(&target, false, TABLE_HEADER + 7, file);
-        assert_eq!(small[0], window(0, 8, &[0x1111_1111]));
-        assert_eq!(small[1], window(8, 3, &[0x321]));
-        let packed = cut(&target, true, MAX_IPC_MSG_LEN, "89abcdef @16 FFFFFFFF*2");
-        let second = window(16, 14, &[u32::MAX, u32::MAX]);
-        assert_eq!(packed, [window(0, 8, &[0x89ab_cdef]), second]);
-        let large = self::target(16, 4, 200_000);
-        let windows = cut(&large, false, MAX_IPC_MSG_LEN, "f*200000");
-        assert_eq!(windows[0].to_string(), "pages 0-130879");
-        assert_eq!(windows[1].to_string(), "pages 130880-199999");
-        assert_eq!(large.message(&windows[0]).len(), MAX_IPC_MSG_LEN);
+        let source = source("# all\n1*9 @9 2# three in all\r\n3\t@16 @24 0*2 1*4");
+        let reader = Reader {
+            source: &source,
+            target: &target,
+            packed: false,
+        };
+        let spans = reader.read(0).unwrap();
+        let window = |pages, words: &[u32]| Window {
+            pages,
+            words: words.to_vec(),
+        };
+        let expected = [
+            window(0..8, &[0x1111_1111]),
+            window(8..11, &[0x321]),
+            window(24..30, &[0x11_1100]),
+        ];
+        assert!(windows(spans, &target, TABLE_HEADER + 7).eq(expected));
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let token = "0".repeat(24);
+        assert_eq!(shown(token.as_bytes()), token);
+        assert_eq!(shown((token.clone() + "1").as_bytes()), token + "...");
     }
 
     #[test]
     fn raw_messages() {
-        assert_eq!(raw_message(&[b'0'; 2 * 65531]), Ok(vec![0; 65531]));
-        assert!(raw_message(&[b'0'; 2 * 65532]).is_err());
+        let zeros = |bytes| raw_message(&source(&"00".repeat(bytes)));
+        assert_eq!(zeros(65531).unwrap(), [0; 65531]);
+        let Failure(status, text) = zeros(65532).unwrap_err();
+        let expected = "f:1:1: the message has 65532 bytes; an attribute holds 65531 at most\n";
+        assert_eq!((status, text.as_str()), (2, expected));
         let request = request(31, 7, [1, 1], 1, &[9, 8, 7]);
         assert_eq!((request.len(), request[0], request[20]), (28, 28, 7));
     }
 
     #[test]
-    fn table_lines() {
-        let line = |target: &str, arguments: &str| (40_000, target.into(), arguments.into());
-        let switch = |line| dm::switch(&[line]);
-        assert_eq!(switch(line("switch", "2 7 1:0 0 1:1 8")), Ok((2, 5715)));
+    fn switch_lines() {
+        assert_eq!(switch_pages(40_000, "2 7 1:0 0 1:1 8"), Ok((2, 5715)));
         for (line, expected) in [
-            (line("switch", "1 0 1:0 0"), "its page size is zero"),
+            ("1 0 1:0 0", "its page size is zero"),
+            ("2 7 1:0 0", "not a table of dm-switch v3"),
+            ("0 7", "not a table of dm-switch v3"),
             (
-                line("switch", "2 8 0 1:0 0 1:1 0"),
-                "a switch of the kernel's own",
-            ),
-            (line("switch", "2 7 1:0 0"), "not a table of dm-switch v3"),
-            (line("switch", "0 7"), "not a table of dm-switch v3"),
-            (
-                line("switch", "18446744073709551615 7 1:0 0"),
+                "18446744073709551615 7 1:0 0",
                 "not a table of dm-switch v3",
             ),
-            (
-                line("linear", "1:0 0"),
-                "not a switch: its target is linear",
-            ),
         ] {
-            let text = switch(line).unwrap_err();
+            let text = switch_pages(40_000, line).unwrap_err();
             assert!(text.starts_with(expected), "{text}");
         }
-        let v3 = || line("switch", "1 7 1:0 0");
-        assert_eq!(dm::switch(&[line("linear", "1:0 0"), v3()]), Ok((1, 5715)));
-        assert!(dm::switch(&[v3(), v3()])
-            .unwrap_err()
-            .starts_with("has several"));
-        assert!(dm::switch(&[])
-            .unwrap_err()
-            .starts_with("has no live table"));
     }
 
     #[test]
@@ -1561,32 +1330,30 @@ mod tests {
         put(&mut answer, 336, b"switch");
         put(&mut answer, 352, b"1 7 1:0 0");
         let lines = vec![(40_000, "switch".into(), "1 7 1:0 0".into())];
-        let dev = DevNumber::parse("253:300").unwrap();
-        assert_eq!(dm::parse(&answer), Ok((dev, lines)));
+        assert_eq!(table_lines(&answer), Ok((libc::makedev(253, 300), lines)));
         put(&mut answer, 20, &2_u32.to_ne_bytes());
-        assert!(dm::parse(&answer).unwrap_err().ends_with("cut short"));
+        assert!(table_lines(&answer).unwrap_err().ends_with("cut short"));
         put(&mut answer, 332, &u32::MAX.to_ne_bytes());
-        assert!(dm::parse(&answer).unwrap_err().ends_with("cut short"));
+        assert!(table_lines(&answer).unwrap_err().ends_with("cut short"));
     }
 
     /// A datagram with the answer of family 31 to request 7, as the contract has it.
     fn answer(status: u32, text: &[u8]) -> Vec<u8> {
-        let mut body = vec![1, 1, 0, 0];
-        body.extend([288_u16, 11].map(u16::to_ne_bytes).concat());
-        let words = [284, 1, 0x1234, 0xabcd_0001, 253, 300, status];
-        body.extend(words.map(u32::to_ne_bytes).concat());
-        body.extend(text);
-        body.resize(292, 0);
         let mut datagram = 308_u32.to_ne_bytes().to_vec();
         datagram.extend([31_u16, 0].map(u16::to_ne_bytes).concat());
         datagram.extend([7_u32, 0].map(u32::to_ne_bytes).concat());
-        datagram.extend(body);
+        datagram.extend([1, 1, 0, 0]);
+        datagram.extend([288_u16, 11].map(u16::to_ne_bytes).concat());
+        let words = [284, 1, 0x1234, 0xabcd_0001, 253, 300, status];
+        datagram.extend(words.map(u32::to_ne_bytes).concat());
+        datagram.extend(text);
+        datagram.resize(308, 0);
         datagram
     }
 
     fn decode(datagram: &[u8]) -> Result<Answer, String> {
-        let reply = Reply::find(datagram, 7)?.ok_or("no answer to request 7")?;
-        Answer::decode(reply, 31)
+        let reply = find_reply(datagram, 7)?.ok_or("no answer to request 7")?;
+        Answer::decode(&reply, 31)
     }
 
     #[test]
@@ -1597,13 +1364,12 @@ mod tests {
         let refused = decode(&answer(22, b"no\x07\0rest")).unwrap();
         let text = "refused by the kernel: no? (status 22)";
         assert_eq!(refused.accepts(&target).unwrap_err(), text);
-        assert!(refused
-            .to_string()
-            .ends_with("status 22\nerr_str no?\nerr_tail nonzero\n"));
+        let fields = refused.to_string();
+        assert!(fields.ends_with("status 22\nerr_str no?\nerr_tail nonzero\n"));
         let later = [&[16, 0, 0, 0][..], &[0; 12], &good].concat();
         assert!(decode(&later).is_ok());
-        assert_eq!(Reply::find(&good, 8), Ok(None));
-        assert_eq!(Reply::find(&good[..10], 7), Ok(None));
+        assert_eq!(find_reply(&good, 8), Ok(None));
+        assert_eq!(find_reply(&good[..10], 7), Ok(None));
         assert!(decode(&good[..300]).unwrap_err().ends_with("cut short"));
         for (at, what) in [
             (4, "type is 30"),
