@@ -42,12 +42,17 @@ emulate() {
 		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic run=$run $*" </dev/null
 }
 
+# is_up OUTPUT: the guest's first process is there.
+is_up() {
+	grep -qsa "dm-switch guest: start" "$1.log"
+}
+
 # boot DIR SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest with so many
 # processors, for so many seconds at most, with more parameters for its kernel.  What it prints goes to
 # OUTPUT, the kernel's log to OUTPUT.log.
 #
-# Once in some hundred times the emulator does not get as far as the kernel: a guest whose kernel has
-# not said a word in a minute is started again.
+# Once in some hundred times the emulator does not get the kernel as far as the guest's first process: a
+# guest that is not there in a minute is started again.
 boot() {
 	local output=$5 emulator start
 	for _ in 1 2 3; do
@@ -55,7 +60,7 @@ boot() {
 		emulate "$@" &
 		emulator=$!
 		start=$SECONDS
-		while [ ! -s "$output.log" ] && kill -0 $emulator 2>/dev/null; do
+		while ! is_up "$output" && kill -0 $emulator 2>/dev/null; do
 			if [ $((SECONDS - start)) -gt 60 ]; then
 				printf 'dm-switch: the guest for %s did not start\n' "$output" >&2
 				kill $emulator
@@ -65,7 +70,7 @@ boot() {
 		done
 		if wait $emulator; then
 			return
-		elif [ -s "$output.log" ]; then
+		elif is_up "$output"; then
 			return 1
 		fi
 	done
