@@ -12,7 +12,10 @@
 
 use core::{
     fmt::Write,
+    iter,
+    num::NonZeroU32,
     ops::Range,
+    str::FromStr,
     sync::atomic::{AtomicU32, Ordering}, //
 };
 use kernel::{
@@ -192,11 +195,12 @@ mod dm {
         /// Writes what is measured when a table is loaded, after the target's name and version.
         fn ima(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
 
-        /// Answers `dmsetup message`; fails with `EINVAL` on a message that it does not know.
+        /// Handles `dmsetup message`, and writes the answer where there is one; fails with `EINVAL`
+        /// on a message that it does not know.
         fn message(&self, args: &Args<'_>, answer: &mut StatusWriter<'_>) -> Result;
 
         /// Returns the device that ioctls are passed to.
-        fn prepare_ioctl(devices: &[Device]) -> Result<&Device>;
+        fn prepare_ioctl<'a>(&self, devices: &'a [Device]) -> Result<&'a Device>;
     }
 
     /// Why a constructor failed.
@@ -225,6 +229,21 @@ mod dm {
         /// Returns how many there are.
         pub(crate) fn len(&self) -> usize {
             self.0.len()
+        }
+
+        /// Returns them, one after the other.
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &'a CStr> + '_ {
+            (0..self.len()).map(|index| self.get(index))
+        }
+
+        /// Returns them in pairs, from `first` on; an odd one at the end is left out.
+        pub(crate) fn pairs(
+            &self,
+            first: usize,
+        ) -> impl Iterator<Item = (&'a CStr, &'a CStr)> + '_ {
+            (first + 1..self.len())
+                .step_by(2)
+                .map(|index| (self.get(index - 1), self.get(index)))
         }
 
         /// Returns the argument at `index`, which must be below [`Self::len`].
@@ -404,6 +423,8 @@ mod dm {
         next: *mut u8,
         /// Bytes from `next` on, one of which is for the NUL.
         room: usize,
+        /// Whether anything was to be written.
+        written: bool,
         _buffer: PhantomData<&'a mut [u8]>,
     }
 
@@ -419,6 +440,7 @@ mod dm {
             Self {
                 next: buffer,
                 room: len as usize,
+                written: false,
                 _buffer: PhantomData,
             }
         }
@@ -426,6 +448,7 @@ mod dm {
 
     impl fmt::Write for StatusWriter<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.written = true;
             let len = text.len().min(self.room.saturating_sub(1));
             if len > 0 {
                 // SAFETY: `len` is less than the `room` bytes that are valid for writes from
@@ -653,8 +676,11 @@ mod dm {
             let args = unsafe { Args::from_raw(argc, argv) };
             // SAFETY: `result` has room for `maxlen` bytes by this function's requirements.
             let mut answer = unsafe { StatusWriter::new(result, maxlen) };
-            // 1 says that there is an answer in the buffer.
-            from_result(|| instance.target.message(&args, &mut answer).map(|()| 1))
+            from_result(|| {
+                instance.target.message(&args, &mut answer)?;
+                // 1 says that there is an answer in the buffer.
+                Ok(c_int::from(answer.written))
+            })
         }
 
         /// # Safety
@@ -673,7 +699,7 @@ mod dm {
             // SAFETY: `ti` is valid.
             let len = unsafe { (*ti).len };
             from_result(|| {
-                let device = T::prepare_ioctl(&instance.devices)?;
+                let device = instance.target.prepare_ioctl(&instance.devices)?;
                 // SAFETY: `bdev` is valid for a write by this function's requirements.
                 unsafe { *bdev = device.bdev() };
                 // 1 says that the target is not the whole device: device-mapper then wants
@@ -803,12 +829,16 @@ mod dm {
 
         /// Waits for other writers.
         ///
-        /// A target's own functions must not, for a suspended device waits for them, and a writer
-        /// that needs memory may be waiting for the device.
+        /// Until the writer is dropped no memory that this thread allocates takes I/O to be had: a
+        /// device that is being suspended waits for its target's functions, which may wait here,
+        /// and that I/O might wait for the device.
         pub(crate) fn lock(&self) -> Writer<'_, T> {
+            let lock = self.writer.lock();
             Writer {
                 rcu: self,
-                _lock: self.writer.lock(),
+                // SAFETY: The writer's drop restores it, on this thread: a mutex's guard stays there.
+                allocation: unsafe { abi::helper_memalloc_noio_save() },
+                _lock: lock,
             }
         }
     }
@@ -827,7 +857,16 @@ mod dm {
     /// The right to replace the value of an [`Rcu`].
     pub(crate) struct Writer<'a, T: Send + Sync> {
         rcu: &'a Rcu<T>,
+        /// What the thread's allocations were allowed before.
+        allocation: c_uint,
         _lock: MutexGuard<'a, ()>,
+    }
+
+    impl<T: Send + Sync> Drop for Writer<'_, T> {
+        fn drop(&mut self) {
+            // SAFETY: It is what `lock` was given, on this thread.
+            unsafe { abi::helper_memalloc_noio_restore(self.allocation) };
+        }
     }
 
     impl<T: Send + Sync> Writer<'_, T> {
@@ -1190,7 +1229,7 @@ struct Geometry {
     /// As many ones.
     mask: u32,
     /// Entries in a word.
-    fields: u32,
+    fields: NonZeroU32,
     /// What dividing by `fields` is done with.
     reciprocal: u32,
 }
@@ -1201,25 +1240,36 @@ impl Geometry {
     /// `fields` is at most 1 << 5; so the quotient is exact.
     const RECIPROCAL_SHIFT: u32 = 18;
 
-    fn new(pte_bits: u32) -> Self {
-        let fields = u32::BITS / pte_bits;
+    /// Returns how entries of `pte_bits` bits, 32 at the most, are packed.
+    fn new(pte_bits: NonZeroU32) -> Self {
+        let fields = NonZeroU32::new(u32::BITS / pte_bits).unwrap_or(NonZeroU32::MIN);
         Self {
-            pte_bits,
-            mask: u32::MAX >> (u32::BITS - pte_bits),
+            pte_bits: pte_bits.get(),
+            mask: u32::MAX >> (u32::BITS - pte_bits.get()),
             fields,
             reciprocal: (1 << Self::RECIPROCAL_SHIFT) / fields + 1,
         }
     }
 
+    /// Returns how the numbers of so many devices are packed, as tightly as they can be.
+    fn of_devices(dev_count: u32) -> Self {
+        let bits = u32::BITS - dev_count.saturating_sub(1).leading_zeros();
+        Self::new(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
+    }
+
     /// Returns the words that so many entries take.
     fn words(self, entries: u32) -> usize {
-        entries.div_ceil(self.fields) as usize
+        let full = entries / self.fields;
+        (full + u32::from(entries % self.fields != 0)) as usize
     }
 
     /// Returns the word that holds an entry of a chunk, and by how many bits it is shifted there.
     fn place(self, index: u32) -> (usize, u32) {
         let word = (index * self.reciprocal) >> Self::RECIPROCAL_SHIFT;
-        (word as usize, (index - word * self.fields) * self.pte_bits)
+        (
+            word as usize,
+            (index - word * self.fields.get()) * self.pte_bits,
+        )
     }
 
     /// Returns the entry of `word` that is shifted by so many bits.
@@ -1294,8 +1344,8 @@ struct PageTable {
     geometry: Geometry,
     /// Entries of the whole table.
     total: u32,
-    chunks: KVec<Option<Arc<Chunk>>>,
-    /// I/Os that fell into each chunk.
+    chunks: KVVec<Option<Arc<Chunk>>>,
+    /// I/Os that fell into each chunk, as far as an upload's tables have chunks.
     hits: Arc<dm::Counters>,
 }
 
@@ -1303,17 +1353,28 @@ impl PageTable {
     /// Makes a table without chunks.
     fn new(geometry: Geometry, total: u32) -> Result<Self> {
         let count = chunk_count(total);
+        let hits = dm::Counters::new(count.min(abi::MAX_NUMBER_OF_CHUNKS as usize))?;
         Ok(Self {
             geometry,
             total,
-            chunks: KVec::from_elem(None, count, GFP_KERNEL)?,
-            hits: Arc::new(dm::Counters::new(count)?, GFP_KERNEL)?,
+            chunks: KVVec::from_elem(None, count, GFP_KERNEL)?,
+            hits: Arc::new(hits, GFP_KERNEL)?,
         })
+    }
+
+    /// Makes a table that has the devices take turns.
+    fn round_robin(dev_count: u32, total: u32) -> Result<KBox<Self>> {
+        let table = Self::new(Geometry::of_devices(dev_count), total)?;
+        let table = table
+            .with_chunks(chunks_of(&(0..total)))
+            .map_err(|_| ENOMEM)?;
+        table.write(0..total, (0..dev_count).cycle());
+        Ok(table)
     }
 
     /// Makes a table that shares the chunks of this one.
     fn share(&self) -> Result<Self> {
-        let mut chunks = KVec::new();
+        let mut chunks = KVVec::new();
         chunks.extend_from_slice(&self.chunks, GFP_KERNEL)?;
         Ok(Self {
             chunks,
@@ -1345,14 +1406,24 @@ impl PageTable {
         }
     }
 
-    /// Whether an upload fits in without a change to the chunks.
-    fn has_chunks_for(&self, upload: &Upload<'_>) -> bool {
-        upload.count > 0 && self.chunks[upload.chunks()].iter().all(Option::is_some)
+    /// Returns the entry for `page`, 0 where there is none.
+    fn entry(&self, page: u32) -> u32 {
+        let chunk = &self.chunks[(page >> abi::CHUNK_PTE_SHIFT) as usize];
+        let (word, shift) = self.geometry.place(page % CHUNK_ENTRIES);
+        let word = chunk
+            .as_ref()
+            .map_or(0, |chunk| chunk.words[word].load(Ordering::Relaxed));
+        self.geometry.entry(word, shift)
     }
 
-    /// Allocates the chunks of an upload that the table does not have.
-    fn add_chunks_for(&mut self, upload: &Upload<'_>) -> Result<(), Refusal> {
-        for number in upload.chunks() {
+    /// Whether the table has these chunks.
+    fn has_chunks(&self, chunks: Range<usize>) -> bool {
+        self.chunks[chunks].iter().all(Option::is_some)
+    }
+
+    /// Allocates those of these chunks that the table does not have.
+    fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
+        for number in chunks {
             if self.chunks[number].is_none() {
                 let chunk = Chunk::new(self.geometry)
                     .and_then(|chunk| Arc::new(chunk, GFP_KERNEL))
@@ -1363,17 +1434,31 @@ impl PageTable {
         Ok(())
     }
 
-    /// Writes an upload's entries into their chunks, which are all there.
-    fn write(&self, upload: &Upload<'_>) {
-        for number in upload.chunks() {
+    /// Brings the table to where readers can have it, with these chunks.
+    fn with_chunks(mut self, chunks: Range<usize>) -> Result<KBox<Self>, Refusal> {
+        self.add_chunks(chunks)?;
+        KBox::new(self, GFP_KERNEL).map_err(|_| Refusal::NoMemoryForTable)
+    }
+
+    /// Writes values for these pages into their chunks, which are all there.
+    fn write(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) {
+        let mut first = pages.start;
+        for number in chunks_of(&pages) {
             let start = number as u32 * CHUNK_ENTRIES;
-            let first = upload.first.max(start);
-            let values = (first - upload.first..upload.count).map(|index| upload.entry(index));
+            let count = (pages.end - first).min(CHUNK_ENTRIES - (first - start));
             if let Some(chunk) = &self.chunks[number] {
+                let values = values.by_ref().take(count as usize);
                 chunk.write(self.geometry, first - start, values);
             }
+            first += count;
         }
     }
+}
+
+/// Returns the chunks that these pages are in.
+fn chunks_of(pages: &Range<u32>) -> Range<usize> {
+    let first = pages.start >> abi::CHUNK_PTE_SHIFT;
+    first as usize..pages.end.div_ceil(CHUNK_ENTRIES) as usize
 }
 
 /// Returns how many chunks a table of so many entries has.
@@ -1425,8 +1510,8 @@ impl Volume {
         });
         let anew = live.is_some() && same.is_none();
         let retired = match same {
-            Some(table) if table.has_chunks_for(upload) => {
-                table.write(upload);
+            Some(table) if upload.count > 0 && table.has_chunks(upload.chunks()) => {
+                table.write(upload.pages(), upload.entries());
                 None
             }
             _ => {
@@ -1434,7 +1519,12 @@ impl Volume {
                     Some(table) => table.share(),
                     None => PageTable::new(upload.geometry, upload.total),
                 };
-                let next = Self::change(next.map_err(|_| Refusal::NoMemoryForTable)?, upload)?;
+                let mut next = next.map_err(|_| Refusal::NoMemoryForTable)?;
+                if upload.count == 0 {
+                    next.chunks[upload.chunks().start] = None;
+                }
+                let next = next.with_chunks(upload.chunks())?;
+                next.write(upload.pages(), upload.entries());
                 Some(writer.replace(next))
             }
         };
@@ -1448,16 +1538,182 @@ impl Volume {
         Ok(retired)
     }
 
-    /// Brings an upload into a table that no reader has yet, and that may share chunks with one
-    /// that readers have: nothing fails once a shared chunk is written to.
-    fn change(mut table: PageTable, upload: &Upload<'_>) -> Result<KBox<PageTable>, Refusal> {
-        if upload.count == 0 {
-            table.chunks[upload.first_chunk()] = None;
+    /// Does what a message's arguments say, one after the other; those in front of one that is
+    /// refused stay done.
+    ///
+    /// Where there is no page table yet, it is made with `regions` entries.
+    fn set_regions<'a>(
+        &self,
+        regions: u32,
+        args: impl Iterator<Item = &'a CStr>,
+    ) -> Result<(), MappingError<'a>> {
+        let mut writer = self.table.lock();
+        let mut region = 0;
+        for arg in args {
+            let (total, dev_count) = writer.get().map_or((regions, self.dev_count), |table| {
+                let nameable = table.geometry.mask.saturating_add(1);
+                (table.total, self.dev_count.min(nameable))
+            });
+            match Mapping::parse(arg).ok_or(MappingError::Argument { arg })? {
+                Mapping::Device { at, device } => {
+                    region = at.unwrap_or(region + 1);
+                    if region >= u64::from(total) {
+                        return Err(MappingError::Region { region, total });
+                    }
+                    if device >= u64::from(dev_count) {
+                        return Err(MappingError::Device { device, dev_count });
+                    }
+                    let page = region as u32;
+                    self.edit(&mut writer, total, page..page + 1, |table, pages| {
+                        table.write(pages, iter::once(device as u32));
+                    })?;
+                }
+                Mapping::Cycle { length, count } => {
+                    if length == 0 || length - 1 > region {
+                        return Err(MappingError::Cycle { length, region });
+                    }
+                    let last = region.saturating_add(count);
+                    if last >= u64::from(total) {
+                        return Err(MappingError::Regions {
+                            region,
+                            count,
+                            total,
+                        });
+                    }
+                    let pages = region as u32 + 1..last as u32 + 1;
+                    self.edit(&mut writer, total, pages, |table, pages| {
+                        let earlier = pages.clone().map(|page| page - length as u32);
+                        table.write(pages, earlier.map(|page| table.entry(page)));
+                    })?;
+                    region = last;
+                }
+            }
         }
-        table.add_chunks_for(upload)?;
-        let table = KBox::new(table, GFP_KERNEL).map_err(|_| Refusal::NoMemoryForTable)?;
-        table.write(upload);
-        Ok(table)
+        Ok(())
+    }
+
+    /// Has `write` write entries for these pages into the page table. The chunks that it lacks for
+    /// that are made first, and so is the table itself, with `total` entries.
+    fn edit(
+        &self,
+        writer: &mut dm::Writer<'_, PageTable>,
+        total: u32,
+        pages: Range<u32>,
+        write: impl FnOnce(&PageTable, Range<u32>),
+    ) -> Result<(), Refusal> {
+        let chunks = chunks_of(&pages);
+        match writer.get() {
+            Some(table) if table.has_chunks(chunks.clone()) => write(table, pages),
+            live => {
+                let next = match live {
+                    Some(table) => table.share(),
+                    None => PageTable::new(Geometry::of_devices(self.dev_count), total),
+                };
+                let next = next.map_err(|_| Refusal::NoMemoryForTable)?;
+                let next = next.with_chunks(chunks)?;
+                write(&next, pages);
+                drop(writer.replace(next));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An argument of the message `set_region_mappings`. Regions are the kernel's word for pages; numbers
+/// are in hex.
+enum Mapping {
+    /// `REGION:DEVICE`, or `:DEVICE` for the region behind the last one.
+    Device { at: Option<u64>, device: u64 },
+    /// `RLENGTH,COUNT`: as many regions behind the last one are as those `length` in front of them.
+    Cycle { length: u64, count: u64 },
+}
+
+impl Mapping {
+    fn parse(arg: &CStr) -> Option<Self> {
+        match arg.to_bytes() {
+            [b'R' | b'r', rest @ ..] => {
+                let (length, count) = Self::two_numbers(rest, b',')?;
+                Some(Self::Cycle {
+                    length: length?,
+                    count,
+                })
+            }
+            rest => {
+                let (at, device) = Self::two_numbers(rest, b':')?;
+                Some(Self::Device { at, device })
+            }
+        }
+    }
+
+    /// Returns the numbers in front of the separator, where there is one, and behind it.
+    fn two_numbers(text: &[u8], separator: u8) -> Option<(Option<u64>, u64)> {
+        let middle = text.iter().position(|&byte| byte == separator)?;
+        let first = match &text[..middle] {
+            [] => None,
+            digits => Some(hexadecimal(digits)?),
+        };
+        match &text[middle + 1..] {
+            [] => None,
+            digits => Some((first, hexadecimal(digits)?)),
+        }
+    }
+}
+
+/// Returns the hexadecimal number that `digits` are, of which only the last 16 count.
+fn hexadecimal(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, &digit| {
+        let value = char::from(digit).to_digit(16)?;
+        Some(number << 4 | u64::from(value))
+    })
+}
+
+/// Why an argument of `set_region_mappings` was refused, in the words of the kernel's own target.
+enum MappingError<'a> {
+    Argument { arg: &'a CStr },
+    Cycle { length: u64, region: u64 },
+    Regions { region: u64, count: u64, total: u32 },
+    Region { region: u64, total: u32 },
+    Device { device: u64, dev_count: u32 },
+    NoMemory(Refusal),
+}
+
+impl MappingError<'_> {
+    fn errno(&self) -> Error {
+        match self {
+            Self::NoMemory(refusal) => refusal.error(),
+            _ => EINVAL,
+        }
+    }
+}
+
+impl From<Refusal> for MappingError<'_> {
+    fn from(refusal: Refusal) -> Self {
+        Self::NoMemory(refusal)
+    }
+}
+
+impl fmt::Display for MappingError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const INVALID: &str = "invalid set_region_mappings";
+        match self {
+            Self::Argument { arg } => f.write_fmt(fmt!("{INVALID} argument: '{arg}'")),
+            Self::Cycle { length, region } => {
+                let before = length.wrapping_sub(1);
+                write!(f, "{INVALID} cycle length: {before} > {region}")
+            }
+            Self::Regions {
+                region,
+                count,
+                total,
+            } => write!(f, "{INVALID} region number: {region} + {count} >= {total}"),
+            Self::Region { region, total } => {
+                write!(f, "{INVALID} region number: {region} >= {total}")
+            }
+            Self::Device { device, dev_count } => {
+                write!(f, "{INVALID} device: {device} >= {dev_count}")
+            }
+            Self::NoMemory(refusal) => refusal.fmt(f),
+        }
     }
 }
 
@@ -1539,14 +1795,31 @@ impl PageSize {
     }
 }
 
+/// Whose table line a switch was made from. The third argument of the kernel's own is a number, which
+/// is no device's path in v3's.
+enum Line {
+    /// `<dev_count> <page_size> [<dev_path> <offset>]+`: without a page table at first.
+    V3,
+    /// `<num_paths> <region_size> <num_optional_args> [<dev_path> <offset>]+`: the devices take turns
+    /// at first.
+    InTree,
+}
+
 /// The target.
 struct Switch {
+    line: Line,
     page_size: PageSize,
+    /// Pages of the target, as far as a page table can have them.
+    pages: u32,
     volume: Arc<Volume>,
     volumes: Arc<Volumes>,
     /// I/Os that the page table had a device for, and those that it had none for.
     ios: dm::Counters,
 }
+
+/// Paths that a line of the kernel's own target may have: as many as fit behind its context of 40 bytes,
+/// with 16 bytes each, into the largest allocation of 4 MiB.
+const MAX_PATHS: u32 = ((4 << 20) - 40) / 16;
 
 impl Switch {
     const REMAPPED: usize = 0;
@@ -1573,23 +1846,7 @@ impl Switch {
         }
     }
 
-    /// Opens the devices of a table line, the arguments from the third on.
-    fn take_devices(
-        constructor: &mut dm::Constructor<'_>,
-        args: &dm::Args<'_>,
-        count: usize,
-    ) -> Result<(), dm::ConstructorError> {
-        for number in 0..count {
-            let (path, start) = (args.get(2 + 2 * number), args.get(3 + 2 * number));
-            Self::take_device(constructor, path, start).map_err(|text| {
-                pr_warn!("switch_ctr device={path}, start={start}\n");
-                logged(text)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Opens a device, or returns what is wrong with it.
+    /// Opens a device of a v3 line, or returns what is wrong with it.
     fn take_device(
         constructor: &mut dm::Constructor<'_>,
         path: &CStr,
@@ -1605,6 +1862,104 @@ impl Switch {
         }
         Ok(())
     }
+
+    /// Makes a switch from a line of v3.
+    fn v3(
+        volumes: &Arc<Volumes>,
+        constructor: &mut dm::Constructor<'_>,
+        args: &dm::Args<'_>,
+    ) -> Result<Self, dm::ConstructorError> {
+        if args.len() < 4 {
+            return Err(invalid(c"Insufficient arguments"));
+        }
+        let dev_count = decimal(args.get(0)).ok_or(invalid(c"Invalid device count"))?;
+        if dev_count as usize != args.pairs(2).count() {
+            return Err(invalid(c"Invalid argument count"));
+        }
+        let (volume, ios) = Self::allocate(constructor, dev_count).map_err(out_of_memory)?;
+        let page_size = decimal(args.get(1)).filter(|&sectors| sectors > 0);
+        let page_size = page_size.ok_or_else(|| logged(c"Invalid page size"))?;
+        constructor
+            .split_at(page_size)
+            .map_err(|_| logged(c"Invalid page size"))?;
+        for (path, start) in args.pairs(2) {
+            Self::take_device(constructor, path, start).map_err(|text| {
+                pr_warn!("switch_ctr device={path}, start={start}\n");
+                logged(text)
+            })?;
+        }
+        volumes.add(volume.clone()).map_err(out_of_memory)?;
+        Ok(Self {
+            line: Line::V3,
+            page_size: PageSize::new(page_size),
+            pages: u32::try_from(constructor.len().div_ceil(page_size.into())).unwrap_or(u32::MAX),
+            volume,
+            volumes: volumes.clone(),
+            ios,
+        })
+    }
+
+    /// Makes a switch from a line of the kernel's own target, which checks other things, and in
+    /// another order.
+    fn in_tree(
+        volumes: &Arc<Volumes>,
+        constructor: &mut dm::Constructor<'_>,
+        args: &dm::Args<'_>,
+    ) -> Result<Self, dm::ConstructorError> {
+        let paths = truncated_decimal(args.get(0))
+            .filter(|paths| (1..=MAX_PATHS).contains(paths))
+            .ok_or(invalid(c"Invalid number of paths"))?;
+        let region_size = truncated_decimal(args.get(1))
+            .filter(|&sectors| sectors > 0)
+            .ok_or(invalid(c"Invalid region size"))?;
+        if truncated_decimal(args.get(2)) != Some(0) {
+            return Err(invalid(c"Invalid number of optional args"));
+        }
+        if args.len() - 3 != 2 * paths as usize {
+            return Err(invalid(c"Incorrect number of path arguments"));
+        }
+        let (volume, ios) = Self::allocate(constructor, paths)
+            .map_err(|error| refused(c"Cannot allocate redirection context", error))?;
+        constructor
+            .split_at(region_size)
+            .map_err(|_| invalid(c"Invalid region size"))?;
+        for (path, start) in args.pairs(3) {
+            let start = decimal(start);
+            constructor
+                .take_device(path, start.unwrap_or(0))
+                .map_err(|error| refused(c"Device lookup failed", error))?;
+            if start.is_none() {
+                return Err(invalid(c"Invalid device starting offset"));
+            }
+        }
+        let regions = u32::try_from(constructor.len().div_ceil(region_size.into()))
+            .map_err(|_| invalid(c"Region table too large"))?;
+        let table = PageTable::round_robin(paths, regions)
+            .map_err(|error| refused(c"Cannot allocate region table", error))?;
+        drop(volume.table.lock().replace(table));
+        volumes
+            .add(volume.clone())
+            .map_err(|error| refused(c"Cannot allocate redirection context", error))?;
+        Ok(Self {
+            line: Line::InTree,
+            page_size: PageSize::new(region_size),
+            pages: regions,
+            volume,
+            volumes: volumes.clone(),
+            ios,
+        })
+    }
+
+    /// Allocates what a switch over so many devices has, besides its page table.
+    fn allocate(
+        constructor: &mut dm::Constructor<'_>,
+        dev_count: u32,
+    ) -> Result<(Arc<Volume>, dm::Counters)> {
+        constructor.reserve(dev_count as usize)?;
+        let ios = dm::Counters::new(2)?;
+        let volume = Volume::new(constructor.device_number(), dev_count);
+        Ok((Arc::pin_init(volume, GFP_KERNEL)?, ios))
+    }
 }
 
 impl dm::Target for Switch {
@@ -1619,37 +1974,11 @@ impl dm::Target for Switch {
         constructor: &mut dm::Constructor<'_>,
         args: &dm::Args<'_>,
     ) -> Result<Self, dm::ConstructorError> {
-        if args.len() < 4 {
-            return Err(invalid(c"Insufficient arguments"));
+        if args.len() > 2 && truncated_decimal(args.get(2)).is_some() {
+            Self::in_tree(volumes, constructor, args)
+        } else {
+            Self::v3(volumes, constructor, args)
         }
-        let dev_count = decimal(args.get(0)).ok_or(invalid(c"Invalid device count"))?;
-        let devices = (args.len() - 2) / 2;
-        if dev_count as usize != devices {
-            return Err(invalid(c"Invalid argument count"));
-        }
-        let out_of_memory = |error| dm::ConstructorError {
-            text: Self::OUT_OF_MEMORY,
-            error,
-        };
-        constructor.reserve(devices).map_err(out_of_memory)?;
-        let ios = dm::Counters::new(2).map_err(out_of_memory)?;
-        let volume = Volume::new(constructor.device_number(), dev_count);
-        let volume = Arc::pin_init(volume, GFP_KERNEL).map_err(out_of_memory)?;
-        let page_size = match decimal(args.get(1)) {
-            Some(sectors) if sectors > 0 => PageSize::new(sectors),
-            _ => return Err(logged(c"Invalid page size")),
-        };
-        constructor
-            .split_at(page_size.sectors)
-            .map_err(|_| logged(c"Invalid page size"))?;
-        Self::take_devices(constructor, args, devices)?;
-        volumes.add(volume.clone()).map_err(out_of_memory)?;
-        Ok(Self {
-            page_size,
-            volume,
-            volumes: volumes.clone(),
-            ios,
-        })
     }
 
     fn map(&self, offset: u64) -> usize {
@@ -1666,6 +1995,9 @@ impl dm::Target for Switch {
     }
 
     fn info(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
+        if let Line::InTree = self.line {
+            return Ok(());
+        }
         write!(line, "{}", devices.len())?;
         for device in devices {
             write!(line, " {}", device.name())?;
@@ -1684,6 +2016,9 @@ impl dm::Target for Switch {
 
     fn table(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
         write!(line, "{} {}", devices.len(), self.page_size.sectors)?;
+        if let Line::InTree = self.line {
+            line.write_str(" 0")?;
+        }
         for device in devices {
             write!(line, " {} {}", device.name(), device.start())?;
         }
@@ -1707,10 +2042,23 @@ impl dm::Target for Switch {
         line.write_str(";")
     }
 
-    /// `chunk_hits` is answered with the number of chunks and the I/Os that fell into each.
+    /// `set_region_mappings` is the kernel's own; `chunk_hits` is answered with the number of chunks
+    /// and the I/Os that fell into each.
     fn message(&self, args: &dm::Args<'_>, answer: &mut dm::StatusWriter<'_>) -> Result {
-        if args.len() != 1 || args.get(0) != c"chunk_hits" {
-            pr_warn!("switch_message unknown message; there is: chunk_hits\n");
+        let name = args.get(0).to_bytes();
+        if name.eq_ignore_ascii_case(b"set_region_mappings") {
+            return self
+                .volume
+                .set_regions(self.pages, args.iter().skip(1))
+                .map_err(|error| {
+                    pr_warn!("{error}\n");
+                    error.errno()
+                });
+        }
+        if args.len() != 1 || name != b"chunk_hits" {
+            pr_warn!(
+                "Unrecognised message received.  There are: set_region_mappings, chunk_hits\n"
+            );
             return Err(EINVAL);
         }
         let guard = rcu::read_lock();
@@ -1722,8 +2070,12 @@ impl dm::Target for Switch {
         Ok(())
     }
 
-    fn prepare_ioctl(devices: &[dm::Device]) -> Result<&dm::Device> {
-        devices.first().ok_or(EIO)
+    fn prepare_ioctl<'a>(&self, devices: &'a [dm::Device]) -> Result<&'a dm::Device> {
+        let number = match self.line {
+            Line::V3 => 0,
+            Line::InTree => self.find(0).unwrap_or(0),
+        };
+        devices.get(number).ok_or(EIO)
     }
 }
 
@@ -1733,12 +2085,19 @@ impl Drop for Switch {
     }
 }
 
+/// Refuses a constructor's arguments.
+fn refused(text: &'static CStr, error: Error) -> dm::ConstructorError {
+    dm::ConstructorError { text, error }
+}
+
 /// Refuses a constructor's argument.
 fn invalid(text: &'static CStr) -> dm::ConstructorError {
-    dm::ConstructorError {
-        text,
-        error: EINVAL,
-    }
+    refused(text, EINVAL)
+}
+
+/// Refuses a v3 line for want of memory.
+fn out_of_memory(error: Error) -> dm::ConstructorError {
+    refused(<Switch as dm::Target>::OUT_OF_MEMORY, error)
 }
 
 /// Refuses a constructor's argument, and says so in the log as v3 did.
@@ -1748,8 +2107,21 @@ fn logged(text: &'static CStr) -> dm::ConstructorError {
 }
 
 /// Returns the decimal number that `arg` is.
-fn decimal(arg: &CStr) -> Option<u32> {
+fn decimal<T: FromStr>(arg: &CStr) -> Option<T> {
     arg.to_str().ok()?.parse().ok()
+}
+
+/// Returns the decimal number that `arg` is, less what of it does not fit, as C's `sscanf` in the
+/// kernel reads it.
+fn truncated_decimal(arg: &CStr) -> Option<u32> {
+    let digits = arg.to_bytes();
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u32, |number, &digit| {
+        let value = char::from(digit).to_digit(10)?;
+        Some(number.wrapping_mul(10).wrapping_add(value))
+    })
 }
 
 /// Returns the decimal number that `arg` begins with.
@@ -1777,14 +2149,14 @@ struct Upload<'a> {
     count: u32,
     userland: [u32; 2],
     /// The entries' words, of which the last byte may be missing.
-    entries: &'a [u8],
+    words: &'a [u8],
 }
 
 impl<'a> Upload<'a> {
     /// Checks a message, in the order in which v3 did.
     fn check(message: &'a [u8]) -> Result<Self, Refusal> {
         let nla_len = message.len() + genl::ATTRIBUTE_HEADER_LEN;
-        let Some((_, entries)) = message.split_at_checked(abi::HEADER_LEN) else {
+        let Some((_, words)) = message.split_at_checked(abi::HEADER_LEN) else {
             return Err(Refusal::TooShort { nla_len });
         };
         let header = header(message);
@@ -1800,9 +2172,9 @@ impl<'a> Upload<'a> {
         if dev_count.wrapping_sub(1) & !mask != 0 {
             return Err(Refusal::InvalidMask { mask, dev_count });
         }
-        if !(1..=u32::BITS).contains(&pte_bits) {
-            return Err(Refusal::InvalidEntrySize { pte_bits });
-        }
+        let pte_bits = NonZeroU32::new(pte_bits)
+            .filter(|bits| bits.get() <= u32::BITS)
+            .ok_or(Refusal::InvalidEntrySize { pte_bits })?;
         let geometry = Geometry::new(pte_bits);
         let fields = geometry.fields;
         if first % fields != 0 {
@@ -1825,19 +2197,24 @@ impl<'a> Upload<'a> {
             first,
             count,
             userland: header.userland,
-            entries,
+            words,
         })
     }
 
-    /// Returns the chunks that the entries are in.
-    fn chunks(&self) -> Range<usize> {
-        let end = (self.first + self.count).div_ceil(CHUNK_ENTRIES);
-        self.first_chunk()..end as usize
+    /// Returns the pages that the entries are for.
+    fn pages(&self) -> Range<u32> {
+        self.first..self.first + self.count
     }
 
-    /// Returns the chunk of the first entry: the one to be freed where there are no entries.
-    fn first_chunk(&self) -> usize {
-        (self.first >> abi::CHUNK_PTE_SHIFT) as usize
+    /// Returns the chunks that the entries are in: where there are none, the empty range at the
+    /// chunk that is to be freed.
+    fn chunks(&self) -> Range<usize> {
+        chunks_of(&self.pages())
+    }
+
+    /// Returns the entries.
+    fn entries(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.count).map(|index| self.entry(index))
     }
 
     /// Returns the entry at `index`, which is below `count`.
@@ -1846,7 +2223,7 @@ impl<'a> Upload<'a> {
             fields, pte_bits, ..
         } = self.geometry;
         let start = (index / fields) as usize * size_of::<u32>();
-        let there = &self.entries[start..self.entries.len().min(start + size_of::<u32>())];
+        let there = &self.words[start..self.words.len().min(start + size_of::<u32>())];
         let mut word = [0; size_of::<u32>()];
         word[..there.len()].copy_from_slice(there);
         self.geometry
@@ -1868,7 +2245,7 @@ enum Refusal {
     TooManyEntries { end: u64, total: u32 },
     InvalidMask { mask: u32, dev_count: u32 },
     InvalidEntrySize { pte_bits: u32 },
-    Unaligned { first: u32, fields: u32 },
+    Unaligned { first: u32, fields: NonZeroU32 },
     Incomplete { wanted: usize, nla_len: usize },
     TooLarge { total: u32 },
     NoDevice { major: u32, minor: u32 },

@@ -7,6 +7,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
 #include <net/genetlink.h>
 
 #include "dm-switch.h"
@@ -42,6 +43,16 @@ bool helper_ratelimit(const char *what)
 				      DEFAULT_RATELIMIT_BURST);
 
 	return ___ratelimit(&state, what);
+}
+
+unsigned int helper_memalloc_noio_save(void)
+{
+	return memalloc_noio_save();
+}
+
+void helper_memalloc_noio_restore(unsigned int flags)
+{
+	memalloc_noio_restore(flags);
 }
 
 struct sk_buff *helper_genlmsg_new(size_t payload)

@@ -14,7 +14,7 @@ release=$(basename "$modules")
 image=$dir/image
 
 programs=(dash dd dmsetup od socat xxd)
-kernel_modules=(brd dm-mod dm-snapshot loop null_blk virtio_blk)
+kernel_modules=(brd dm-mod dm-snapshot dm-zero loop null_blk virtio_blk)
 
 # copy FILE: into the image, at its own path, following links.
 copy() {

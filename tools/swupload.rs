@@ -544,8 +544,8 @@ fn switch_line(lines: &[Line]) -> Result<(u64, u64), String> {
 fn switch_pages(length: u64, line: &str) -> Result<(u64, u64), String> {
     let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
     let number = |at: usize| arguments.get(at).and_then(|text| decimal::<u64>(text));
-    // Two arguments a device follow: here after two others, in the kernel's own target, which
-    // has the same name, after three, the third of them a number.
+    // Two arguments a device follow: after two others, or in a line of the kernel's own target
+    // after three, the third of them a number.
     let pairs = number(0).and_then(|count| count.checked_mul(2));
     let others = pairs.and_then(|pairs| (arguments.len() as u64).checked_sub(pairs));
     match (number(0), number(1), others) {
@@ -553,13 +553,10 @@ fn switch_pages(length: u64, line: &str) -> Result<(u64, u64), String> {
             Err("its page size is zero: give it a table with a real one".into())
         }
         (Some(count @ 1..), Some(size), Some(2)) => Ok((count, length.div_ceil(size))),
-        (Some(1..), Some(_), Some(3..)) if number(2).is_some() => {
-            let way_out = "unload that (modprobe -r dm-switch) and load the v3 module";
-            Err(format!(
-                "a switch of the kernel's own dm-switch, which takes no uploads; {way_out}"
-            ))
+        (Some(count @ 1..), Some(size @ 1..), Some(3)) if number(2).is_some() => {
+            Ok((count, length.div_ceil(size)))
         }
-        _ => Err(format!("not a table of dm-switch v3: switch {line}")),
+        _ => Err(format!("not a table of dm-switch: switch {line}")),
     }
 }
 
@@ -1302,14 +1299,13 @@ mod tests {
     #[test]
     fn switch_lines() {
         assert_eq!(switch_pages(40_000, "2 7 1:0 0 1:1 8"), Ok((2, 5715)));
+        assert_eq!(switch_pages(40_000, "2 7 0 1:0 0 1:1 8"), Ok((2, 5715)));
         for (line, expected) in [
             ("1 0 1:0 0", "its page size is zero"),
-            ("2 7 1:0 0", "not a table of dm-switch v3"),
-            ("0 7", "not a table of dm-switch v3"),
-            (
-                "18446744073709551615 7 1:0 0",
-                "not a table of dm-switch v3",
-            ),
+            ("2 7 1:0 0", "not a table of dm-switch"),
+            ("0 7", "not a table of dm-switch"),
+            ("1 0 0 1:0 0", "not a table of dm-switch"),
+            ("18446744073709551615 7 1:0 0", "not a table of dm-switch"),
         ] {
             let text = switch_pages(40_000, line).unwrap_err();
             assert!(text.starts_with(expected), "{text}");
