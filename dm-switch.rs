@@ -186,6 +186,9 @@ mod dm {
         /// Flushes do not come here: each goes to every device.
         fn map(&self, offset: u64) -> usize;
 
+        /// Returns how many sectors from `offset` on are sure to be on one device.
+        fn contiguous(&self, offset: u64) -> u64;
+
         /// Writes the line that `dmsetup status` shows.
         fn info(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
 
@@ -349,6 +352,18 @@ mod dm {
             unsafe { (*self.bdev()).bd_nr_sectors }
         }
 
+        /// Returns the sectors of a block, below which the device reads and writes nothing.
+        pub(crate) fn block_len(&self) -> u32 {
+            // SAFETY: `bdev` is valid while the device is held.
+            unsafe { abi::helper_bdev_logical_block_size(self.bdev()) >> bindings::SECTOR_SHIFT }
+        }
+
+        /// Whether the device has zones that must be written in order.
+        pub(crate) fn is_zoned(&self) -> bool {
+            // SAFETY: `bdev` is valid while the device is held.
+            unsafe { abi::helper_bdev_is_zoned(self.bdev()) }
+        }
+
         fn bdev(&self) -> *mut bindings::block_device {
             // SAFETY: `dev` is valid by the type's invariants.
             unsafe { (*self.dev.as_ptr()).bdev }
@@ -398,6 +413,30 @@ mod dm {
         fn flush_number(&self) -> usize {
             // SAFETY: The bio is valid by the type's invariants, and device-mapper's own.
             unsafe { abi::dm_bio_get_target_bio_nr(self.0) as usize }
+        }
+
+        /// Whether device-mapper did not split this at the length that [`Constructor::split_at`] set,
+        /// for it carries no data that would have to be.
+        fn is_whole(&self) -> bool {
+            // SAFETY: The bio is valid by the type's invariants.
+            let operation = unsafe { (*self.0).bi_opf } & ((1 << bindings::REQ_OP_BITS) - 1);
+            matches!(
+                operation,
+                bindings::req_op_REQ_OP_DISCARD
+                    | bindings::req_op_REQ_OP_SECURE_ERASE
+                    | bindings::req_op_REQ_OP_WRITE_ZEROES
+            )
+        }
+
+        /// Cuts the bio off behind so many sectors, which are at least 1; the rest comes in another.
+        fn cut_off(&mut self, sectors: u64) {
+            // SAFETY: The bio is valid by the type's invariants.
+            let len = unsafe { (*self.0).bi_iter.bi_size } >> bindings::SECTOR_SHIFT;
+            if let Some(sectors) = u32::try_from(sectors).ok().filter(|&fewer| fewer < len) {
+                // SAFETY: The bio is being mapped, is one of a kind that device-mapper clones once,
+                // and has more sectors than that.
+                unsafe { abi::dm_accept_partial_bio(self.0, sectors) };
+            }
         }
 
         fn sector(&self) -> u64 {
@@ -513,7 +552,7 @@ mod dm {
             abi::target_type {
                 name: T::NAME.as_char_ptr(),
                 version: T::VERSION,
-                features: u64::from(abi::DM_TARGET_NOWAIT),
+                features: u64::from(abi::DM_TARGET_NOWAIT | abi::DM_TARGET_PASSES_INTEGRITY),
                 module: module.as_ptr(),
                 ctr: Some(Self::ctr_callback),
                 dtr: Some(Self::dtr_callback),
@@ -562,6 +601,10 @@ mod dm {
             // itself; in a mixed table it sends so many flushes through the map.
             ti.num_flush_bios = flushes;
             ti.set_flush_bypasses_map(true);
+            // One each, which is cut at the borders between devices, where all devices take them.
+            ti.num_discard_bios = 1;
+            ti.num_secure_erase_bios = 1;
+            ti.num_write_zeroes_bios = 1;
             Ok(())
         }
 
@@ -618,6 +661,9 @@ mod dm {
             let Some(device) = instance.devices.get(number) else {
                 return abi::DM_MAPIO_KILL as c_int;
             };
+            if bio.is_whole() {
+                bio.cut_off(instance.target.contiguous(offset));
+            }
             bio.set_device(device);
             if !flush {
                 // Device-mapper has checked that start and length are within the device.
@@ -1466,14 +1512,34 @@ fn chunk_count(total: u32) -> usize {
     (total >> abi::CHUNK_PTE_SHIFT) as usize + 1
 }
 
+/// Whose table line a switch was made from. The third argument of the kernel's own is a number, which
+/// is no device's path in v3's.
+#[derive(Clone, Copy, PartialEq)]
+enum Line {
+    /// `<dev_count> <page_size> [<dev_path> <offset>]+`: without a page table at first.
+    V3,
+    /// `<num_paths> <region_size> <num_optional_args> [<dev_path> <offset>]+`: the devices take turns
+    /// at first.
+    InTree,
+}
+
+/// What page tables are made for: one that is good for a switch is good for another of its shape.
+#[derive(Clone, Copy, PartialEq)]
+struct Shape {
+    line: Line,
+    /// Devices behind the switch.
+    dev_count: u32,
+    /// Sectors of a page.
+    page_size: u32,
+}
+
 /// What an upload reaches of a switch device.
 #[pin_data]
 struct Volume {
     /// The mapped device's numbers.
     major: u32,
     minor: u32,
-    /// Devices behind the switch.
-    dev_count: u32,
+    shape: Shape,
     #[pin]
     table: dm::Rcu<PageTable>,
     /// What the last accepted upload said, for the status line.
@@ -1482,14 +1548,19 @@ struct Volume {
 }
 
 impl Volume {
-    fn new((major, minor): (u32, u32), dev_count: u32) -> impl PinInit<Self, Error> {
+    fn new((major, minor): (u32, u32), shape: Shape) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             major,
             minor,
-            dev_count,
+            shape,
             table <- dm::Rcu::new(),
             userland <- new_mutex!([0; 2]),
         })
+    }
+
+    /// Whether this is the mapped device of these numbers.
+    fn is_of(&self, major: u32, minor: u32) -> bool {
+        self.major == major && self.minor == minor
     }
 
     /// Puts an upload into the page table, or leaves everything as it is.
@@ -1504,7 +1575,7 @@ impl Volume {
         let mut writer = self.table.lock();
         let live = writer.get();
         let same = live.filter(|table| {
-            upload.dev_count == self.dev_count
+            upload.dev_count == self.shape.dev_count
                 && upload.geometry == table.geometry
                 && upload.total == table.total
         });
@@ -1541,18 +1612,19 @@ impl Volume {
     /// Does what a message's arguments say, one after the other; those in front of one that is
     /// refused stay done.
     ///
-    /// Where there is no page table yet, it is made with `regions` entries.
+    /// Where there is no page table yet, it is made for `pages`, as many of them as one can have.
     fn set_regions<'a>(
         &self,
-        regions: u32,
+        pages: u64,
         args: impl Iterator<Item = &'a CStr>,
     ) -> Result<(), MappingError<'a>> {
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let mut writer = self.table.lock();
         let mut region = 0;
         for arg in args {
-            let (total, dev_count) = writer.get().map_or((regions, self.dev_count), |table| {
+            let (total, dev_count) = writer.get().map_or((pages, self.shape.dev_count), |table| {
                 let nameable = table.geometry.mask.saturating_add(1);
-                (table.total, self.dev_count.min(nameable))
+                (table.total, self.shape.dev_count.min(nameable))
             });
             match Mapping::parse(arg).ok_or(MappingError::Argument { arg })? {
                 Mapping::Device { at, device } => {
@@ -1607,7 +1679,7 @@ impl Volume {
             live => {
                 let next = match live {
                     Some(table) => table.share(),
-                    None => PageTable::new(Geometry::of_devices(self.dev_count), total),
+                    None => PageTable::new(Geometry::of_devices(self.shape.dev_count), total),
                 };
                 let next = next.map_err(|_| Refusal::NoMemoryForTable)?;
                 let next = next.with_chunks(chunks)?;
@@ -1737,15 +1809,19 @@ impl Volumes {
         Ok(self.list.lock().push(volume, GFP_ATOMIC)?)
     }
 
+    /// Takes away what was added, once.
     fn remove(&self, volume: &Arc<Volume>) {
-        self.list.lock().retain(|other| !Arc::ptr_eq(other, volume));
+        let mut list = self.list.lock();
+        if let Some(index) = list.iter().position(|other| Arc::ptr_eq(other, volume)) {
+            let _ = list.remove(index);
+        }
     }
 
     /// Returns the oldest volume of the device: where a second table is loaded, the live one.
     fn find(&self, major: u32, minor: u32) -> Option<Arc<Volume>> {
         let list = self.list.lock();
         list.iter()
-            .find(|volume| volume.major == major && volume.minor == minor)
+            .find(|volume| volume.is_of(major, minor))
             .cloned()
     }
 
@@ -1787,6 +1863,12 @@ impl PageSize {
         }
     }
 
+    /// Returns the sectors from `offset` to the end of its page.
+    fn rest_of_page(&self, offset: u64) -> u64 {
+        let sectors = u64::from(self.sectors);
+        (self.page_of(offset) + 1) * sectors - offset
+    }
+
     /// Returns the page that the sector `offset` is in.
     fn page_of(&self, offset: u64) -> u64 {
         let offset = u128::from(offset << (u64::BITS - Self::SECTOR_BITS));
@@ -1795,22 +1877,11 @@ impl PageSize {
     }
 }
 
-/// Whose table line a switch was made from. The third argument of the kernel's own is a number, which
-/// is no device's path in v3's.
-enum Line {
-    /// `<dev_count> <page_size> [<dev_path> <offset>]+`: without a page table at first.
-    V3,
-    /// `<num_paths> <region_size> <num_optional_args> [<dev_path> <offset>]+`: the devices take turns
-    /// at first.
-    InTree,
-}
-
 /// The target.
 struct Switch {
-    line: Line,
     page_size: PageSize,
-    /// Pages of the target, as far as a page table can have them.
-    pages: u32,
+    /// Pages of the target, the last of which may be a part of one.
+    pages: u64,
     volume: Arc<Volume>,
     volumes: Arc<Volumes>,
     /// I/Os that the page table had a device for, and those that it had none for.
@@ -1830,7 +1901,7 @@ impl Switch {
         let guard = rcu::read_lock();
         let table = self.volume.table.read(&guard)?;
         let found = match table.find(self.page_size.page_of(offset)) {
-            Ok(Some(number)) if number >= self.volume.dev_count => {
+            Ok(Some(number)) if number >= self.volume.shape.dev_count => {
                 Err(Stray::Device { number, offset })
             }
             found => found,
@@ -1846,11 +1917,29 @@ impl Switch {
         }
     }
 
+    /// Checks what neither userland's lines nor device-mapper say of a device: whether its blocks can be
+    /// divided into pages of so many sectors. Returns what is wrong with it.
+    fn check_device(device: &dm::Device, page_size: u32) -> Result<(), &'static CStr> {
+        if device.is_zoned() {
+            return Err(c"Zoned devices are not supported");
+        }
+        if page_size % device.block_len() != 0 {
+            let (name, sectors) = (device.name(), device.block_len());
+            pr_warn!(
+                "switch_ctr page size {page_size}: make it a multiple of {sectors} sectors, the \
+                 block size of {name}\n"
+            );
+            return Err(c"Page size is no multiple of a device's block size");
+        }
+        Ok(())
+    }
+
     /// Opens a device of a v3 line, or returns what is wrong with it.
     fn take_device(
         constructor: &mut dm::Constructor<'_>,
         path: &CStr,
         start: &CStr,
+        page_size: u32,
     ) -> Result<(), &'static CStr> {
         let start = leading_decimal(start).ok_or(c"Invalid device starting offset")?;
         let len = constructor.len();
@@ -1860,7 +1949,7 @@ impl Switch {
         if len > device.len() {
             return Err(c"Device too small for target");
         }
-        Ok(())
+        Self::check_device(device, page_size)
     }
 
     /// Makes a switch from a line of v3.
@@ -1876,27 +1965,20 @@ impl Switch {
         if dev_count as usize != args.pairs(2).count() {
             return Err(invalid(c"Invalid argument count"));
         }
-        let (volume, ios) = Self::allocate(constructor, dev_count).map_err(out_of_memory)?;
         let page_size = decimal(args.get(1)).filter(|&sectors| sectors > 0);
-        let page_size = page_size.ok_or_else(|| logged(c"Invalid page size"))?;
-        constructor
-            .split_at(page_size)
-            .map_err(|_| logged(c"Invalid page size"))?;
+        let shape = Shape {
+            line: Line::V3,
+            dev_count,
+            page_size: page_size.ok_or_else(|| logged(c"Invalid page size"))?,
+        };
+        let this = Self::of_shape(volumes, constructor, shape).map_err(out_of_memory)?;
         for (path, start) in args.pairs(2) {
-            Self::take_device(constructor, path, start).map_err(|text| {
+            Self::take_device(constructor, path, start, shape.page_size).map_err(|text| {
                 pr_warn!("switch_ctr device={path}, start={start}\n");
                 logged(text)
             })?;
         }
-        volumes.add(volume.clone()).map_err(out_of_memory)?;
-        Ok(Self {
-            line: Line::V3,
-            page_size: PageSize::new(page_size),
-            pages: u32::try_from(constructor.len().div_ceil(page_size.into())).unwrap_or(u32::MAX),
-            volume,
-            volumes: volumes.clone(),
-            ios,
-        })
+        this.join().map_err(out_of_memory)
     }
 
     /// Makes a switch from a line of the kernel's own target, which checks other things, and in
@@ -1906,6 +1988,7 @@ impl Switch {
         constructor: &mut dm::Constructor<'_>,
         args: &dm::Args<'_>,
     ) -> Result<Self, dm::ConstructorError> {
+        let no_context = |error| refused(c"Cannot allocate redirection context", error);
         let paths = truncated_decimal(args.get(0))
             .filter(|paths| (1..=MAX_PATHS).contains(paths))
             .ok_or(invalid(c"Invalid number of paths"))?;
@@ -1918,47 +2001,53 @@ impl Switch {
         if args.len() - 3 != 2 * paths as usize {
             return Err(invalid(c"Incorrect number of path arguments"));
         }
-        let (volume, ios) = Self::allocate(constructor, paths)
-            .map_err(|error| refused(c"Cannot allocate redirection context", error))?;
-        constructor
-            .split_at(region_size)
-            .map_err(|_| invalid(c"Invalid region size"))?;
+        let shape = Shape {
+            line: Line::InTree,
+            dev_count: paths,
+            page_size: region_size,
+        };
+        let this = Self::of_shape(volumes, constructor, shape).map_err(no_context)?;
         for (path, start) in args.pairs(3) {
             let start = decimal(start);
-            constructor
+            let device = constructor
                 .take_device(path, start.unwrap_or(0))
                 .map_err(|error| refused(c"Device lookup failed", error))?;
             if start.is_none() {
                 return Err(invalid(c"Invalid device starting offset"));
             }
+            Self::check_device(device, region_size).map_err(invalid)?;
         }
-        let regions = u32::try_from(constructor.len().div_ceil(region_size.into()))
-            .map_err(|_| invalid(c"Region table too large"))?;
-        let table = PageTable::round_robin(paths, regions)
+        if this.pages > u64::from(u32::MAX) {
+            return Err(invalid(c"Region table too large"));
+        }
+        let table = PageTable::round_robin(paths, this.pages as u32)
             .map_err(|error| refused(c"Cannot allocate region table", error))?;
-        drop(volume.table.lock().replace(table));
-        volumes
-            .add(volume.clone())
-            .map_err(|error| refused(c"Cannot allocate redirection context", error))?;
+        drop(this.volume.table.lock().replace(table));
+        this.join().map_err(no_context)
+    }
+
+    /// Allocates a switch that uploads do not find yet.
+    fn of_shape(
+        volumes: &Arc<Volumes>,
+        constructor: &mut dm::Constructor<'_>,
+        shape: Shape,
+    ) -> Result<Self> {
+        constructor.reserve(shape.dev_count as usize)?;
+        constructor.split_at(shape.page_size)?;
+        let volume = Volume::new(constructor.device_number(), shape);
         Ok(Self {
-            line: Line::InTree,
-            page_size: PageSize::new(region_size),
-            pages: regions,
-            volume,
+            page_size: PageSize::new(shape.page_size),
+            pages: constructor.len().div_ceil(shape.page_size.into()),
+            volume: Arc::pin_init(volume, GFP_KERNEL)?,
             volumes: volumes.clone(),
-            ios,
+            ios: dm::Counters::new(2)?,
         })
     }
 
-    /// Allocates what a switch over so many devices has, besides its page table.
-    fn allocate(
-        constructor: &mut dm::Constructor<'_>,
-        dev_count: u32,
-    ) -> Result<(Arc<Volume>, dm::Counters)> {
-        constructor.reserve(dev_count as usize)?;
-        let ios = dm::Counters::new(2)?;
-        let volume = Volume::new(constructor.device_number(), dev_count);
-        Ok((Arc::pin_init(volume, GFP_KERNEL)?, ios))
+    /// Has uploads find the switch.
+    fn join(self) -> Result<Self> {
+        self.volumes.add(self.volume.clone())?;
+        Ok(self)
     }
 }
 
@@ -1994,8 +2083,12 @@ impl dm::Target for Switch {
         }
     }
 
+    fn contiguous(&self, offset: u64) -> u64 {
+        self.page_size.rest_of_page(offset)
+    }
+
     fn info(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
-        if let Line::InTree = self.line {
+        if self.volume.shape.line == Line::InTree {
             return Ok(());
         }
         write!(line, "{}", devices.len())?;
@@ -2016,7 +2109,7 @@ impl dm::Target for Switch {
 
     fn table(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
         write!(line, "{} {}", devices.len(), self.page_size.sectors)?;
-        if let Line::InTree = self.line {
+        if self.volume.shape.line == Line::InTree {
             line.write_str(" 0")?;
         }
         for device in devices {
@@ -2071,7 +2164,7 @@ impl dm::Target for Switch {
     }
 
     fn prepare_ioctl<'a>(&self, devices: &'a [dm::Device]) -> Result<&'a dm::Device> {
-        let number = match self.line {
+        let number = match self.volume.shape.line {
             Line::V3 => 0,
             Line::InTree => self.find(0).unwrap_or(0),
         };

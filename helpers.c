@@ -17,6 +17,16 @@ void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 	bio_set_dev(bio, bdev);
 }
 
+bool helper_bdev_is_zoned(struct block_device *bdev)
+{
+	return bdev_is_zoned(bdev);
+}
+
+unsigned int helper_bdev_logical_block_size(struct block_device *bdev)
+{
+	return bdev_logical_block_size(bdev);
+}
+
 u64 __percpu *helper_alloc_percpu_u64(size_t count)
 {
 	return __alloc_percpu(array_size(count, sizeof(u64)), sizeof(u64));

@@ -13,8 +13,8 @@ modules=$1 dir=$2
 release=$(basename "$modules")
 image=$dir/image
 
-programs=(dash dd dmsetup od socat xxd)
-kernel_modules=(brd dm-mod dm-snapshot dm-zero loop null_blk virtio_blk)
+programs=(blkdiscard dash dd dmsetup od socat xxd)
+kernel_modules=(brd dm-mod dm-snapshot dm-zero loop null_blk scsi_debug sd_mod virtio_blk)
 
 # copy FILE: into the image, at its own path, following links.
 copy() {

@@ -1,27 +1,31 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Disks with a write cache, that count what reaches them.
+# Disks of the null_blk driver: with a write cache, with large blocks, with zones; and what reaches them.
 
-# cached_disks COUNT: make /dev/cached0 and on, 16 MiB each.
-cached_disks() {
+# null_disk NAME [SETTING=VALUE...]: make /dev/NAME, of 16 MiB.
+null_disk() {
 	modprobe null_blk nr_devices=0
 	grep -q /sys/kernel/config /proc/mounts || mount -t configfs config /sys/kernel/config
+	config=/sys/kernel/config/nullb/$1
+	mkdir "$config"
+	shift
+	for setting in size=16 memory_backed=1 "$@" power=1; do
+		echo "${setting#*=}" >"$config/${setting%%=*}"
+	done
+}
+
+# cached_disks COUNT: make /dev/cached0 and on, which have a write cache.
+cached_disks() {
 	for disk in $(seq 0 $(($1 - 1))); do
-		config=/sys/kernel/config/nullb/cached$disk
-		mkdir "$config"
-		echo 16 >"$config/size"
-		echo 512 >"$config/blocksize"
-		echo 1 >"$config/memory_backed"
-		echo 1 >"$config/cache_size"
-		echo 1 >"$config/power"
+		null_disk "cached$disk" blocksize=512 cache_size=1
 		echo 2 >"/sys/block/cached$disk/queue/nomerges"
 	done
 }
 
-# remove_cached_disks: all of them.
-remove_cached_disks() {
-	for config in /sys/kernel/config/nullb/cached*; do
+# remove_null_disks: all of them.
+remove_null_disks() {
+	for config in /sys/kernel/config/nullb/*/; do
 		echo 0 >"$config/power"
 		rmdir "$config"
 	done
