@@ -1803,10 +1803,22 @@ impl Volumes {
         })
     }
 
-    /// Adds a volume, without waiting for memory: that may take a suspended switch, and the lock
-    /// is needed to resume it.
-    fn add(&self, volume: Arc<Volume>) -> Result {
-        Ok(self.list.lock().push(volume, GFP_ATOMIC)?)
+    /// Adds a volume, or once more that of the device's live table, where both are of one shape and of
+    /// v3: so a page table outlives a reload. Returns which it was.
+    ///
+    /// Memory is not waited for: that may take a suspended switch, and the lock is needed to resume
+    /// it.
+    fn add(&self, volume: Arc<Volume>) -> Result<Arc<Volume>> {
+        let mut list = self.list.lock();
+        let live = list
+            .iter()
+            .find(|other| other.is_of(volume.major, volume.minor));
+        let volume = live
+            .filter(|live| live.shape == volume.shape && live.shape.line == Line::V3)
+            .cloned()
+            .unwrap_or(volume);
+        list.push(volume.clone(), GFP_ATOMIC)?;
+        Ok(volume)
     }
 
     /// Takes away what was added, once.
@@ -2045,8 +2057,8 @@ impl Switch {
     }
 
     /// Has uploads find the switch.
-    fn join(self) -> Result<Self> {
-        self.volumes.add(self.volume.clone())?;
+    fn join(mut self) -> Result<Self> {
+        self.volume = self.volumes.add(self.volume.clone())?;
         Ok(self)
     }
 }
