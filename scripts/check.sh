@@ -6,9 +6,10 @@
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
-# costs half as much again; a test that needs more has "# processors: 2" in it, and one for which the
-# kernel needs parameters has "# kernel: ", and each of these gets a guest of its own.  Tests of
-# tests/host run in the build root.
+# costs half as much again.  A test that needs more has "# processors: 2" in it, one for which the
+# kernel needs parameters has "# kernel: ", one that needs the programs and modules of storage.cpio
+# has "# image: storage", and each of these gets a guest of its own.  Tests of tests/host run in the
+# build root.
 
 . "$(dirname "$0")/guest.sh"
 
@@ -68,15 +69,16 @@ needs() {
 
 # has_own_guest NAME
 has_own_guest() {
-	grep -qE '^# (processors|kernel): ' "tests/sh/$1"
+	grep -qE '^# (processors|kernel|image): ' "tests/sh/$1"
 }
 
 # in_guests NAME...: run tests, all of which need the same of a guest.
 in_guests() {
-	local output=$dir/$1 processors seconds
+	local output=$dir/$1 image processors seconds
 	while [ $# -gt 0 ]; do
+		image=$(needs image "$1")
 		processors=$(needs processors "$1")
-		boot "$dir" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
+		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
 			"tests=$(IFS=, && echo "$*")" "$(needs kernel "$1")" 2>>"$output.log" || :
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
 			passed "$1" "${seconds##* }"

@@ -8,7 +8,7 @@
 dir=$(mktemp -d "$cache/demo.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 prepare_guest "$dir"
-step "running the demo in QEMU" boot "$dir" 120 2 /t/lib/demo.sh "$dir/output"
+step "running the demo in QEMU" boot "$dir/base.initrd" 120 2 /t/lib/demo.sh "$dir/output"
 sed '$d' "$dir/output"
 if [ "$(tail -n 1 "$dir/output")" != "dm-switch guest: 0" ]; then
 	tail -n 20 "$dir/output.log" >&2

@@ -27,16 +27,17 @@ prepare_guest() {
 	cp tests/lib/init "$dir/files"
 	cp -r tests/sh tests/lib tests/vectors "$@" "$dir/files/t"
 	(cd "$dir/files" && find . | in_root cpio --quiet -o -H newc) >"$dir/files.cpio"
-	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/initrd"
+	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/base.initrd"
+	cat "$guest/storage.cpio" "$dir/files.cpio" >"$dir/storage.initrd"
 }
 
-# emulate DIR SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
+# emulate INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
 emulate() {
-	local dir=$1 seconds=$2 processors=$3 run=$4 output=$5
+	local initrd=$1 seconds=$2 processors=$3 run=$4 output=$5
 	shift 5
 	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp "$processors" -m 1500 \
 		-nodefaults -no-user-config -display none -no-reboot \
-		-kernel "$VMLINUZ" -initrd "$dir/initrd" \
+		-kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
 		-serial "file:$output.log" -serial "file:$output" \
 		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic run=$run $*" </dev/null
@@ -47,9 +48,9 @@ is_up() {
 	grep -qsa "dm-switch guest: start" "$1.log"
 }
 
-# boot DIR SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest with so many
-# processors, for so many seconds at most, with more parameters for its kernel.  What it prints goes to
-# OUTPUT, the kernel's log to OUTPUT.log.
+# boot INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest with this file
+# system and so many processors, for so many seconds at most, with more parameters for its kernel.  What
+# it prints goes to OUTPUT, the kernel's log to OUTPUT.log.
 #
 # Once in some hundred times the emulator does not get the kernel as far as the guest's first process: a
 # guest that is not there in a minute is started again.
