@@ -270,6 +270,18 @@ mod dm {
             unsafe { (*self.ti.as_ptr()).len }
         }
 
+        /// Returns the sector of the mapped device at which the target begins.
+        pub(crate) fn begin(&self) -> u64 {
+            // SAFETY: `ti` is valid while its constructor runs.
+            unsafe { (*self.ti.as_ptr()).begin }
+        }
+
+        /// Returns a number that no other table has while the target's is there.
+        pub(crate) fn table(&self) -> usize {
+            // SAFETY: `ti` is valid while its constructor runs.
+            unsafe { (*self.ti.as_ptr()).table.addr() }
+        }
+
         /// Returns the major and minor number of the mapped device.
         pub(crate) fn device_number(&self) -> (u32, u32) {
             // SAFETY: `ti` is valid while its constructor runs, its table belongs to a mapped
@@ -415,9 +427,9 @@ mod dm {
             unsafe { abi::dm_bio_get_target_bio_nr(self.0) as usize }
         }
 
-        /// Whether device-mapper did not split this at the length that [`Constructor::split_at`] set,
-        /// for it carries no data that would have to be.
-        fn is_whole(&self) -> bool {
+        /// Whether this is of a kind that carries no data, of which device-mapper gives one to a target
+        /// whatever length [`Constructor::split_at`] set.
+        fn is_unsplit(&self) -> bool {
             // SAFETY: The bio is valid by the type's invariants.
             let operation = unsafe { (*self.0).bi_opf } & ((1 << bindings::REQ_OP_BITS) - 1);
             matches!(
@@ -428,13 +440,17 @@ mod dm {
             )
         }
 
-        /// Cuts the bio off behind so many sectors, which are at least 1; the rest comes in another.
-        fn cut_off(&mut self, sectors: u64) {
+        /// Cuts such a bio off behind so many sectors, which are at least 1; the rest comes in another.
+        fn split_at(&mut self, sectors: impl FnOnce() -> u64) {
+            if !self.is_unsplit() {
+                return;
+            }
             // SAFETY: The bio is valid by the type's invariants.
             let len = unsafe { (*self.0).bi_iter.bi_size } >> bindings::SECTOR_SHIFT;
-            if let Some(sectors) = u32::try_from(sectors).ok().filter(|&fewer| fewer < len) {
-                // SAFETY: The bio is being mapped, is one of a kind that device-mapper clones once,
-                // and has more sectors than that.
+            if let Some(sectors) = u32::try_from(sectors()).ok().filter(|&fewer| fewer < len) {
+                // SAFETY: The bio is being mapped and has more sectors than that. `construct` asks for
+                // one bio of each of these kinds, so it is no duplicate; none of them is atomic, and
+                // no target here takes a zoned device.
                 unsafe { abi::dm_accept_partial_bio(self.0, sectors) };
             }
         }
@@ -661,9 +677,7 @@ mod dm {
             let Some(device) = instance.devices.get(number) else {
                 return abi::DM_MAPIO_KILL as c_int;
             };
-            if bio.is_whole() {
-                bio.cut_off(instance.target.contiguous(offset));
-            }
+            bio.split_at(|| instance.target.contiguous(offset));
             bio.set_device(device);
             if !flush {
                 // Device-mapper has checked that start and length are within the device.
@@ -836,6 +850,12 @@ mod dm {
         }
     }
 
+    /// Whether so many bytes are no more than all the memory there is.
+    pub(crate) fn is_below_memory(bytes: usize) -> bool {
+        // SAFETY: The function only reads a number.
+        bytes >> bindings::PAGE_SHIFT < unsafe { abi::helper_totalram_pages() }
+    }
+
     /// Whether a map may write one more warning to the log, for the function `name`.
     pub(crate) fn may_warn(name: &CStr) -> bool {
         // SAFETY: `name` is a string.
@@ -990,7 +1010,7 @@ mod genl {
 
         /// Handles the command, which takes `CAP_NET_ADMIN` to send.
         ///
-        /// Commands come one at a time, and from the initial network namespace only.
+        /// Commands come from the initial network namespace only, several at a time perhaps.
         fn handle(&self, request: &Request<'_>) -> Result;
     }
 
@@ -1052,6 +1072,8 @@ mod genl {
                 module: module.as_ptr(),
                 ..Default::default()
             };
+            // Else a command that waits would keep all other families waiting.
+            family.set_parallel_ops(1);
             let name = F::NAME.to_bytes_with_nul();
             family.name[..name.len()].copy_from_slice(name);
             family
@@ -1297,9 +1319,14 @@ impl Geometry {
         }
     }
 
-    /// Returns how the numbers of so many devices are packed, as tightly as they can be.
-    fn of_devices(dev_count: u32) -> Self {
-        let bits = u32::BITS - dev_count.saturating_sub(1).leading_zeros();
+    /// Returns how the numbers of the devices are packed where no upload says it: for a line of the
+    /// kernel's own into as few bits as that does, else into a power of two of them, as swupload does.
+    fn of_shape(shape: Shape) -> Self {
+        let bits = u32::BITS - shape.dev_count.saturating_sub(1).leading_zeros();
+        let bits = match shape.line {
+            Line::V3 => bits.next_power_of_two(),
+            Line::InTree => bits,
+        };
         Self::new(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
     }
 
@@ -1350,7 +1377,7 @@ impl Chunk {
     /// Replaces the entries from `first` on. One writer at a time may do so; a reader sees each
     /// entry as it was or as it is.
     fn write(&self, geometry: Geometry, first: u32, values: impl Iterator<Item = u32>) {
-        let mut end = first;
+        let mut end = 0;
         for (index, value) in (first..CHUNK_ENTRIES).zip(values) {
             let (word, shift) = geometry.place(index);
             let word = &self.words[word];
@@ -1409,12 +1436,12 @@ impl PageTable {
     }
 
     /// Makes a table that has the devices take turns.
-    fn round_robin(dev_count: u32, total: u32) -> Result<KBox<Self>> {
-        let table = Self::new(Geometry::of_devices(dev_count), total)?;
+    fn round_robin(shape: Shape, total: u32) -> Result<KBox<Self>> {
+        let table = Self::new(Geometry::of_shape(shape), total)?;
         let table = table
             .with_chunks(chunks_of(&(0..total)))
             .map_err(|_| ENOMEM)?;
-        table.write(0..total, (0..dev_count).cycle());
+        table.write(0..total, (0..shape.dev_count).cycle());
         Ok(table)
     }
 
@@ -1468,7 +1495,17 @@ impl PageTable {
     }
 
     /// Allocates those of these chunks that the table does not have.
+    ///
+    /// What no memory can hold is refused first, before the kernel ends processes to make room for it.
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
+        let missing = self.chunks[chunks.clone()]
+            .iter()
+            .filter(|chunk| chunk.is_none());
+        let words = self.geometry.words(CHUNK_ENTRIES);
+        let bytes = missing.count() * (words * size_of::<u32>() + size_of::<Chunk>());
+        if !dm::is_below_memory(bytes) {
+            return Err(Refusal::NoMemoryForTable);
+        }
         for number in chunks {
             if self.chunks[number].is_none() {
                 let chunk = Chunk::new(self.geometry)
@@ -1618,76 +1655,105 @@ impl Volume {
         pages: u64,
         args: impl Iterator<Item = &'a CStr>,
     ) -> Result<(), MappingError<'a>> {
-        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let mut writer = self.table.lock();
+        // What readers get once all is done, where the table that they have lacks chunks.
+        let mut next = None;
         let mut region = 0;
+        let mut outcome = Ok(());
         for arg in args {
-            let (total, dev_count) = writer.get().map_or((pages, self.shape.dev_count), |table| {
-                let nameable = table.geometry.mask.saturating_add(1);
-                (table.total, self.shape.dev_count.min(nameable))
-            });
-            match Mapping::parse(arg).ok_or(MappingError::Argument { arg })? {
-                Mapping::Device { at, device } => {
-                    region = at.unwrap_or(region + 1);
-                    if region >= u64::from(total) {
-                        return Err(MappingError::Region { region, total });
-                    }
-                    if device >= u64::from(dev_count) {
-                        return Err(MappingError::Device { device, dev_count });
-                    }
-                    let page = region as u32;
-                    self.edit(&mut writer, total, page..page + 1, |table, pages| {
-                        table.write(pages, iter::once(device as u32));
-                    })?;
+            outcome = self.set_region(&writer, &mut next, pages, &mut region, arg);
+            if outcome.is_err() {
+                break;
+            }
+        }
+        if let Some(next) = next {
+            drop(writer.replace(next));
+        }
+        outcome
+    }
+
+    /// Does what one argument says, `region` being the last one that was set before.
+    fn set_region<'a>(
+        &self,
+        writer: &dm::Writer<'_, PageTable>,
+        next: &mut Option<KBox<PageTable>>,
+        pages: u64,
+        region: &mut u64,
+        arg: &'a CStr,
+    ) -> Result<(), MappingError<'a>> {
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
+        let table = next.as_deref().or(writer.get());
+        let (total, dev_count) = table.map_or((pages, self.shape.dev_count), |table| {
+            let nameable = table.geometry.mask.saturating_add(1);
+            (table.total, self.shape.dev_count.min(nameable))
+        });
+        match Mapping::parse(arg).ok_or(MappingError::Argument { arg })? {
+            Mapping::Device { at, device } => {
+                let at = at.unwrap_or(*region + 1);
+                if at >= u64::from(total) {
+                    return Err(MappingError::Region { region: at, total });
                 }
-                Mapping::Cycle { length, count } => {
-                    if length == 0 || length - 1 > region {
-                        return Err(MappingError::Cycle { length, region });
-                    }
-                    let last = region.saturating_add(count);
-                    if last >= u64::from(total) {
-                        return Err(MappingError::Regions {
-                            region,
-                            count,
-                            total,
-                        });
-                    }
-                    let pages = region as u32 + 1..last as u32 + 1;
-                    self.edit(&mut writer, total, pages, |table, pages| {
-                        let earlier = pages.clone().map(|page| page - length as u32);
-                        table.write(pages, earlier.map(|page| table.entry(page)));
-                    })?;
-                    region = last;
+                if device >= u64::from(dev_count) {
+                    return Err(MappingError::Device { device, dev_count });
                 }
+                let pages = at as u32..at as u32 + 1;
+                self.make_chunks(writer, next, total, &pages)?;
+                if let Some(table) = next.as_deref().or(writer.get()) {
+                    table.write(pages, iter::once(device as u32));
+                }
+                *region = at;
+            }
+            Mapping::Cycle { length, count } => {
+                if length == 0 || length - 1 > *region {
+                    let region = *region;
+                    return Err(MappingError::Cycle { length, region });
+                }
+                let last = region.saturating_add(count);
+                if last >= u64::from(total) {
+                    return Err(MappingError::Regions {
+                        region: *region,
+                        count,
+                        total,
+                    });
+                }
+                let pages = *region as u32 + 1..last as u32 + 1;
+                if pages.is_empty() {
+                    return Ok(());
+                }
+                self.make_chunks(writer, next, total, &pages)?;
+                if let Some(table) = next.as_deref().or(writer.get()) {
+                    let earlier = pages.clone().map(|page| page - length as u32);
+                    table.write(pages, earlier.map(|page| table.entry(page)));
+                }
+                *region = last;
             }
         }
         Ok(())
     }
 
-    /// Has `write` write entries for these pages into the page table. The chunks that it lacks for
-    /// that are made first, and so is the table itself, with `total` entries.
-    fn edit(
+    /// Sees to it that there are chunks for these pages: in the table that readers have, or in `next`,
+    /// which is made for that, with `total` entries where there is no table.
+    fn make_chunks(
         &self,
-        writer: &mut dm::Writer<'_, PageTable>,
+        writer: &dm::Writer<'_, PageTable>,
+        next: &mut Option<KBox<PageTable>>,
         total: u32,
-        pages: Range<u32>,
-        write: impl FnOnce(&PageTable, Range<u32>),
+        pages: &Range<u32>,
     ) -> Result<(), Refusal> {
-        let chunks = chunks_of(&pages);
-        match writer.get() {
-            Some(table) if table.has_chunks(chunks.clone()) => write(table, pages),
-            live => {
-                let next = match live {
-                    Some(table) => table.share(),
-                    None => PageTable::new(Geometry::of_devices(self.shape.dev_count), total),
+        let chunks = chunks_of(pages);
+        match (&mut *next, writer.get()) {
+            (Some(table), _) => table.add_chunks(chunks),
+            (None, Some(live)) if live.has_chunks(chunks.clone()) => Ok(()),
+            (None, live) => {
+                let table = match live {
+                    Some(live) => live.share(),
+                    None => PageTable::new(Geometry::of_shape(self.shape), total),
                 };
-                let next = next.map_err(|_| Refusal::NoMemoryForTable)?;
-                let next = next.with_chunks(chunks)?;
-                write(&next, pages);
-                drop(writer.replace(next));
+                let table = table.map_err(|_| Refusal::NoMemoryForTable)?;
+                *next = Some(table.with_chunks(chunks)?);
+                Ok(())
             }
         }
-        Ok(())
     }
 }
 
@@ -1789,11 +1855,20 @@ impl fmt::Display for MappingError<'_> {
     }
 }
 
-/// The volumes that uploads can be for, in the order in which they were constructed.
+/// Where a switch stands: in which table, and from which sector of the mapped device on. No other is
+/// there.
+#[derive(Clone, Copy, PartialEq)]
+struct Place {
+    table: usize,
+    begin: u64,
+}
+
+/// The volumes that uploads can be for, with the places of their switches, in the order in which these
+/// were constructed.
 #[pin_data]
 struct Volumes {
     #[pin]
-    list: Mutex<KVec<Arc<Volume>>>,
+    list: Mutex<KVec<(Place, Arc<Volume>)>>,
 }
 
 impl Volumes {
@@ -1803,38 +1878,35 @@ impl Volumes {
         })
     }
 
-    /// Adds a volume, or once more that of the device's live table, where both are of one shape and of
-    /// v3: so a page table outlives a reload. Returns which it was.
+    /// Adds a volume, or once more that which stands in the same place of the device's other table, the
+    /// live one, where both are of one shape and of v3: so a page table outlives a reload. Returns
+    /// which it was.
     ///
     /// Memory is not waited for: that may take a suspended switch, and the lock is needed to resume
     /// it.
-    fn add(&self, volume: Arc<Volume>) -> Result<Arc<Volume>> {
+    fn add(&self, place: Place, volume: Arc<Volume>) -> Result<Arc<Volume>> {
         let mut list = self.list.lock();
-        let live = list
-            .iter()
-            .find(|other| other.is_of(volume.major, volume.minor));
+        let live = list.iter().find(|(other, live)| {
+            live.is_of(volume.major, volume.minor) && other.begin == place.begin
+        });
         let volume = live
-            .filter(|live| live.shape == volume.shape && live.shape.line == Line::V3)
-            .cloned()
-            .unwrap_or(volume);
-        list.push(volume.clone(), GFP_ATOMIC)?;
+            .filter(|(_, live)| live.shape == volume.shape && live.shape.line == Line::V3)
+            .map_or(volume, |(_, live)| live.clone());
+        list.push((place, volume.clone()), GFP_ATOMIC)?;
         Ok(volume)
     }
 
-    /// Takes away what was added, once.
-    fn remove(&self, volume: &Arc<Volume>) {
-        let mut list = self.list.lock();
-        if let Some(index) = list.iter().position(|other| Arc::ptr_eq(other, volume)) {
-            let _ = list.remove(index);
-        }
+    /// Takes away what was added for a place, if anything was.
+    fn remove(&self, place: Place) {
+        self.list.lock().retain(|(other, _)| *other != place);
     }
 
     /// Returns the oldest volume of the device: where a second table is loaded, the live one.
     fn find(&self, major: u32, minor: u32) -> Option<Arc<Volume>> {
         let list = self.list.lock();
         list.iter()
-            .find(|volume| volume.is_of(major, minor))
-            .cloned()
+            .find(|(_, volume)| volume.is_of(major, minor))
+            .map(|(_, volume)| volume.clone())
     }
 
     /// Puts an upload into its volume's page table, or leaves everything as it is.
@@ -1895,6 +1967,7 @@ struct Switch {
     /// Pages of the target, the last of which may be a part of one.
     pages: u64,
     volume: Arc<Volume>,
+    place: Place,
     volumes: Arc<Volumes>,
     /// I/Os that the page table had a device for, and those that it had none for.
     ios: dm::Counters,
@@ -2032,7 +2105,7 @@ impl Switch {
         if this.pages > u64::from(u32::MAX) {
             return Err(invalid(c"Region table too large"));
         }
-        let table = PageTable::round_robin(paths, this.pages as u32)
+        let table = PageTable::round_robin(shape, this.pages as u32)
             .map_err(|error| refused(c"Cannot allocate region table", error))?;
         drop(this.volume.table.lock().replace(table));
         this.join().map_err(no_context)
@@ -2051,6 +2124,10 @@ impl Switch {
             page_size: PageSize::new(shape.page_size),
             pages: constructor.len().div_ceil(shape.page_size.into()),
             volume: Arc::pin_init(volume, GFP_KERNEL)?,
+            place: Place {
+                table: constructor.table(),
+                begin: constructor.begin(),
+            },
             volumes: volumes.clone(),
             ios: dm::Counters::new(2)?,
         })
@@ -2058,7 +2135,7 @@ impl Switch {
 
     /// Has uploads find the switch.
     fn join(mut self) -> Result<Self> {
-        self.volume = self.volumes.add(self.volume.clone())?;
+        self.volume = self.volumes.add(self.place, self.volume.clone())?;
         Ok(self)
     }
 }
@@ -2148,7 +2225,7 @@ impl dm::Target for Switch {
     }
 
     /// `set_region_mappings` is the kernel's own; `chunk_hits` is answered with the number of chunks
-    /// and the I/Os that fell into each.
+    /// and the I/Os that fell into each of those that an upload's table could have.
     fn message(&self, args: &dm::Args<'_>, answer: &mut dm::StatusWriter<'_>) -> Result {
         let name = args.get(0).to_bytes();
         if name.eq_ignore_ascii_case(b"set_region_mappings") {
@@ -2178,7 +2255,11 @@ impl dm::Target for Switch {
     fn prepare_ioctl<'a>(&self, devices: &'a [dm::Device]) -> Result<&'a dm::Device> {
         let number = match self.volume.shape.line {
             Line::V3 => 0,
-            Line::InTree => self.find(0).unwrap_or(0),
+            Line::InTree => {
+                let guard = rcu::read_lock();
+                let table = self.volume.table.read(&guard);
+                table.map_or(0, |table| table.entry(0) as usize)
+            }
         };
         devices.get(number).ok_or(EIO)
     }
@@ -2186,7 +2267,7 @@ impl dm::Target for Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        self.volumes.remove(&self.volume);
+        self.volumes.remove(self.place);
     }
 }
 

@@ -55,6 +55,11 @@ bool helper_ratelimit(const char *what)
 	return ___ratelimit(&state, what);
 }
 
+unsigned long helper_totalram_pages(void)
+{
+	return totalram_pages();
+}
+
 unsigned int helper_memalloc_noio_save(void)
 {
 	return memalloc_noio_save();

@@ -338,12 +338,12 @@ impl Target {
     fn find(settings: &Settings) -> Result<Self, Failure> {
         let name = &settings.device;
         let dev = find_device(name)?;
-        let (dev, devices, pages) = match (dev, settings.dev_count, settings.page_total) {
-            (Some(dev), Some(devices), Some(pages)) => (dev, devices, pages),
+        let (dev, switch) = match (dev, settings.dev_count, settings.page_total) {
+            (Some(dev), Some(devices), Some(pages)) => (dev, Switch::v3(devices, pages)),
             _ => find_switch(name, dev)?,
         };
-        let devices = settings.dev_count.unwrap_or(devices);
-        let pages = settings.page_total.unwrap_or(pages);
+        let devices = settings.dev_count.unwrap_or(switch.devices);
+        let pages = settings.page_total.unwrap_or(switch.pages);
         let dev_count = u16::try_from(devices)
             .map_err(|_| format!("{name}: {devices} devices; a message says 65535 at most"))?;
         let page_total = u32::try_from(pages)
@@ -351,7 +351,7 @@ impl Target {
         Ok(Target {
             dev,
             dev_count,
-            pte_bits: pte_bits(settings.pte_bits, dev_count)?,
+            pte_bits: pte_bits(settings.pte_bits, dev_count, switch.is_in_tree)?,
             page_total,
             userland: settings.userland,
         })
@@ -398,10 +398,14 @@ impl Target {
     }
 }
 
-/// The bits of an entry: those given, or the smallest power of two that holds every index.
-fn pte_bits(given: Option<u32>, dev_count: u16) -> Result<u32, Failure> {
+/// The bits of an entry: those given, or the fewest that hold every index where the kernel's own
+/// line made the page table, else the smallest power of two of them.
+fn pte_bits(given: Option<u32>, dev_count: u16, is_in_tree: bool) -> Result<u32, Failure> {
     let needed = u16::BITS - (dev_count - 1).leading_zeros();
-    let bits = given.unwrap_or(needed.max(1).next_power_of_two());
+    let bits = given.unwrap_or(match is_in_tree {
+        true => needed.max(1),
+        false => needed.next_power_of_two(),
+    });
     if bits < needed {
         return usage(format!(
             "-b {bits}: {dev_count} devices need {needed} pte bits or more"
@@ -448,11 +452,30 @@ fn find_device(name: &str) -> Result<Option<dev_t>, String> {
     Ok(dev)
 }
 
-/// Device number, device count and pages of the switch that `dev`, or without it `name`, means.
-fn find_switch(name: &str, dev: Option<dev_t>) -> Result<(dev_t, u64, u64), String> {
+/// What a switch's table says of it.
+#[derive(Debug, PartialEq)]
+struct Switch {
+    devices: u64,
+    pages: u64,
+    /// Whether its line is one of the kernel's own target.
+    is_in_tree: bool,
+}
+
+impl Switch {
+    fn v3(devices: u64, pages: u64) -> Self {
+        Switch {
+            devices,
+            pages,
+            is_in_tree: false,
+        }
+    }
+}
+
+/// Number and table of the switch that `dev`, or without it `name`, means.
+fn find_switch(name: &str, dev: Option<dev_t>) -> Result<(dev_t, Switch), String> {
     let (dev, lines) = table_lines(&table_status(name, dev)?)?;
-    let (dev_count, pages) = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
-    Ok((dev, dev_count, pages))
+    let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
+    Ok((dev, switch))
 }
 
 /// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
@@ -523,12 +546,12 @@ fn table_lines(answer: &[u8]) -> Result<(dev_t, Vec<Line>), String> {
     Ok((dev, lines))
 }
 
-/// Device count and pages of the one switch among `lines`.
-fn switch_line(lines: &[Line]) -> Result<(u64, u64), String> {
+/// The one switch among `lines`.
+fn switch_line(lines: &[Line]) -> Result<Switch, String> {
     let switches = lines.iter().filter(|(_, target, _)| target == "switch");
     let switches: Vec<_> = switches.collect();
     match (switches.as_slice(), lines) {
-        ([(length, _, arguments)], _) => switch_pages(*length, arguments),
+        ([(length, _, arguments)], _) => switch(*length, arguments),
         ([], []) => Err("has no live table (dmsetup resume?)".into()),
         ([], [(_, other, _), ..]) => Err(format!("not a switch: its target is {other}")),
         _ => {
@@ -540,8 +563,8 @@ fn switch_line(lines: &[Line]) -> Result<(u64, u64), String> {
     }
 }
 
-/// Device count and pages of a switch of `length` sectors.
-fn switch_pages(length: u64, line: &str) -> Result<(u64, u64), String> {
+/// The switch of `length` sectors that a table line is for.
+fn switch(length: u64, line: &str) -> Result<Switch, String> {
     let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
     let number = |at: usize| arguments.get(at).and_then(|text| decimal::<u64>(text));
     // Two arguments a device follow: after two others, or in a line of the kernel's own target
@@ -552,10 +575,11 @@ fn switch_pages(length: u64, line: &str) -> Result<(u64, u64), String> {
         (Some(1..), Some(0), Some(2)) => {
             Err("its page size is zero: give it a table with a real one".into())
         }
-        (Some(count @ 1..), Some(size), Some(2)) => Ok((count, length.div_ceil(size))),
-        (Some(count @ 1..), Some(size @ 1..), Some(3)) if number(2).is_some() => {
-            Ok((count, length.div_ceil(size)))
-        }
+        (Some(count @ 1..), Some(size), Some(2)) => Ok(Switch::v3(count, length.div_ceil(size))),
+        (Some(count @ 1..), Some(size @ 1..), Some(3)) if number(2).is_some() => Ok(Switch {
+            is_in_tree: true,
+            ..Switch::v3(count, length.div_ceil(size))
+        }),
         _ => Err(format!("not a table of dm-switch: switch {line}")),
     }
 }
@@ -1252,8 +1276,10 @@ mod tests {
         }
         let any = libc::makedev(u32::MAX, u32::MAX - 1);
         assert_eq!(dev_text(any), "4294967295:4294967294");
-        let bits = [1, 2, 16, 17, 256, 257, 65535].map(|count| pte_bits(None, count).unwrap());
-        assert_eq!(bits, [1, 1, 4, 8, 8, 16, 16]);
+        let counts = [1, 2, 16, 17, 256, 257, 65535];
+        let bits = |in_tree| counts.map(|count| pte_bits(None, count, in_tree).unwrap());
+        assert_eq!(bits(false), [1, 1, 4, 8, 8, 16, 16]);
+        assert_eq!(bits(true), [1, 1, 4, 5, 8, 9, 16]);
     }
 
     #[test]
@@ -1298,8 +1324,10 @@ mod tests {
 
     #[test]
     fn switch_lines() {
-        assert_eq!(switch_pages(40_000, "2 7 1:0 0 1:1 8"), Ok((2, 5715)));
-        assert_eq!(switch_pages(40_000, "2 7 0 1:0 0 1:1 8"), Ok((2, 5715)));
+        let v3 = switch(40_000, "2 7 1:0 0 1:1 8").unwrap();
+        assert_eq!(v3, Switch::v3(2, 5715));
+        let in_tree = switch(40_000, "2 7 0 1:0 0 1:1 8").unwrap();
+        assert_eq!((in_tree.pages, in_tree.is_in_tree), (5715, true));
         for (line, expected) in [
             ("1 0 1:0 0", "its page size is zero"),
             ("2 7 1:0 0", "not a table of dm-switch"),
@@ -1307,7 +1335,7 @@ mod tests {
             ("1 0 0 1:0 0", "not a table of dm-switch"),
             ("18446744073709551615 7 1:0 0", "not a table of dm-switch"),
         ] {
-            let text = switch_pages(40_000, line).unwrap_err();
+            let text = switch(40_000, line).unwrap_err();
             assert!(text.starts_with(expected), "{text}");
         }
     }
