@@ -67,6 +67,21 @@ expect_pages() {
 $(diff /tmp/wanted /tmp/got | sed -n 1,10p)"
 }
 
+# left FILE PAGE_SIZE DISK DEVICE FROM TO: of 960 sectors with the names of a disk's the device has all but
+# those from FROM to TO of the pages that FILE, a page table of one page a line, gives to the disk.
+left() {
+	awk -v size="$2" -v disk="$3" -v from="$5" -v to="$6" '
+		{ owner[NR - 1] = $1 }
+		END {
+			for (sector = 0; sector < 960; sector++)
+				if (sector < from || sector >= to || owner[int(sector / size)] != disk)
+					print disk "/" sector
+		}' "$1" >/tmp/wanted
+	sectors "$4" 0 960 | tr -d ' \000' >/tmp/got
+	cmp -s /tmp/wanted /tmp/got || fail "what $4 has left, wanted and got:
+$(diff /tmp/wanted /tmp/got | sed -n 1,10p)"
+}
+
 # mark: what log prints begins here.
 mark() {
 	log_mark=$((${log_mark:-0} + 1))

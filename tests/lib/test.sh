@@ -25,6 +25,17 @@ fails() {
 	fi
 }
 
+# until_true COMMAND...: wait for a command to succeed, 20 seconds at most.
+until_true() {
+	for _ in $(seq 200); do
+		if "$@"; then
+			return
+		fi
+		sleep 0.1
+	done
+	fail "not true in 20 seconds: $*"
+}
+
 # load: the module.
 load() {
 	modprobe dm-mod
@@ -107,10 +118,10 @@ message() {
 # words, the text.
 send() {
 	printf '%s' "$1" >/tmp/message
-	swupload -r /tmp/message >/tmp/answer 2>/tmp/stderr || :
-	sed -n 's/^status //p; s/^userland 0x\(.*\) 0x\(.*\)/\1 \2/p; s/^err_str //p' /tmp/answer |
-		awk 'NR == 1 { userland = $0 } NR == 2 { status = $0 }
-			NR == 3 { print status " " userland " " $0 }'
+	swupload -r /tmp/message 2>/tmp/stderr | awk '
+		$1 == "userland" { userland = substr($2, 3) " " substr($3, 3) }
+		$1 == "status" { status = $2 }
+		sub(/^err_str /, "") { print status " " userland " " $0 }'
 }
 
 # accepted HEX: send a message that is to be accepted.
