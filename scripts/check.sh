@@ -8,13 +8,13 @@
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
 # costs half as much again.  A test that needs more has "# processors: 2" in it, one for which the
 # kernel needs parameters has "# kernel: ", one that needs the programs and modules of storage.cpio
-# has "# image: storage", and each of these gets a guest of its own.  Tests of tests/host run in the
-# build root.
+# has "# image: storage", and only those that need the same share a guest.  Tests of tests/host run in
+# the build root.
 
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
-batch=8
+batch=11
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
 limit=200
@@ -67,9 +67,9 @@ needs() {
 	sed -n "s/^# $1: //p" "tests/sh/$2"
 }
 
-# has_own_guest NAME
-has_own_guest() {
-	grep -qE '^# (processors|kernel|image): ' "tests/sh/$1"
+# all_needs NAME
+all_needs() {
+	sed -nE '/^# (processors|kernel|image): /p' "tests/sh/$1"
 }
 
 # in_guests NAME...: run tests, all of which need the same of a guest.
@@ -113,21 +113,21 @@ count=$(wc -l <<<"$chosen")
 
 once "$faults" "building the module that has allocations fail" make_faults
 prepare_guest "$dir" "$faults/faults.ko"
-waiting=()
+declare -A alike
 while read -r where name; do
-	if [ "$where" = on_host ] || has_own_guest "$name"; then
-		start "$where" "$name"
-		continue
-	fi
-	waiting+=("$name")
-	if [ ${#waiting[@]} -eq $batch ]; then
-		start in_guests "${waiting[@]}"
-		waiting=()
+	if [ "$where" = on_host ]; then
+		start on_host "$name"
+	else
+		alike["needs: $(all_needs "$name")"]+=" $name"
 	fi
 done <<<"$chosen"
-if [ ${#waiting[@]} -gt 0 ]; then
-	start in_guests "${waiting[@]}"
-fi
+# Those that need nothing, of which there are most, come last, to fill what time is left.
+while IFS= read -rd '' need; do
+	read -ra names <<<"${alike[$need]}"
+	for ((first = 0; first < ${#names[@]}; first += batch)); do
+		start in_guests "${names[@]:first:batch}"
+	done
+done < <(printf '%s\0' "${!alike[@]}" | sort -rz)
 wait
 passed=$(find "$dir" -name '*.result' | wc -l)
 printf '%d passed, %d failed\n' "$passed" $((count - passed))
