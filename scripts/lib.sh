@@ -116,7 +116,7 @@ make_root() {
 	sources >"$dir.sources"
 	apt-config dump --format '%f "%v";%n' Acquire | { grep -i '::proxy ' || :; } >"$dir.proxy"
 	mmdebstrap --variant=apt --aptopt='APT::Install-Recommends "false"' --aptopt="$dir.proxy" \
-		--include="${root_packages[*]}" "$suite" "$dir" - <"$dir.sources"
+		--dpkgopt=force-unsafe-io --include="${root_packages[*]}" "$suite" "$dir" - <"$dir.sources"
 	rm -f "$dir.sources" "$dir.proxy"
 }
 
