@@ -35,7 +35,9 @@ prepare_guest() {
 emulate() {
 	local initrd=$1 seconds=$2 processors=$3 run=$4 output=$5
 	shift 5
-	in_root timeout --foreground "$seconds" qemu-system-x86_64 -accel tcg -smp "$processors" -m 1500 \
+	# Without rdrand, programs that make a UUID wait seconds for random numbers.
+	in_root timeout --foreground "$seconds" qemu-system-x86_64 \
+		-accel tcg -cpu qemu64,+rdrand -smp "$processors" -m 1500 \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
