@@ -113,7 +113,7 @@ count=$(wc -l <<<"$chosen")
 
 once "$faults" "building the module that has allocations fail" make_faults
 prepare_guest "$dir" "$faults/faults.ko"
-declare -A alike
+declare -A alike=()
 while read -r where name; do
 	if [ "$where" = on_host ]; then
 		start on_host "$name"
@@ -127,7 +127,7 @@ while IFS= read -rd '' need; do
 	for ((first = 0; first < ${#names[@]}; first += batch)); do
 		start in_guests "${names[@]:first:batch}"
 	done
-done < <(printf '%s\0' "${!alike[@]}" | sort -rz)
+done < <([ ${#alike[@]} -eq 0 ] || printf '%s\0' "${!alike[@]}" | sort -rz)
 wait
 passed=$(find "$dir" -name '*.result' | wc -l)
 printf '%d passed, %d failed\n' "$passed" $((count - passed))
