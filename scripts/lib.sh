@@ -132,7 +132,11 @@ need_root() {
 	if [ ! -e "$root/.whole" ] || ! command -v bwrap >/dev/null; then
 		[ "$(id -u)" = 0 ] ||
 			die "the first run installs ${host_packages[*]} and a build root: run it as root"
-		step "installing ${host_packages[*]}" install_host_packages
+		# apt itself does not wait for another run's.
+		(
+			flock 9
+			step "installing ${host_packages[*]}" install_host_packages
+		) 9>/run/lock/dm-switch
 	fi
 	once "$root" "making the build root (Debian $suite)" make_root
 }
