@@ -1456,6 +1456,13 @@ impl PageTable {
         })
     }
 
+    /// Makes a table to take the place of `live`, whose chunks it shares; without that, one of this
+    /// geometry and size, without chunks.
+    fn succeed(live: Option<&Self>, geometry: Geometry, total: u32) -> Result<Self, Refusal> {
+        live.map_or_else(|| Self::new(geometry, total), Self::share)
+            .map_err(|_| Refusal::NoMemoryForTable)
+    }
+
     /// Returns the entry for `page`, or none where its chunk was not uploaded.
     fn find(&self, page: u64) -> Result<Option<u32>, Stray> {
         let number = page >> abi::CHUNK_PTE_SHIFT;
@@ -1623,11 +1630,7 @@ impl Volume {
                 None
             }
             _ => {
-                let next = match same {
-                    Some(table) => table.share(),
-                    None => PageTable::new(upload.geometry, upload.total),
-                };
-                let mut next = next.map_err(|_| Refusal::NoMemoryForTable)?;
+                let mut next = PageTable::succeed(same, upload.geometry, upload.total)?;
                 if upload.count == 0 {
                     next.chunks[upload.chunks().start] = None;
                 }
@@ -1655,6 +1658,7 @@ impl Volume {
         pages: u64,
         args: impl Iterator<Item = &'a CStr>,
     ) -> Result<(), MappingError<'a>> {
+        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let mut writer = self.table.lock();
         // What readers get once all is done, where the table that they have lacks chunks.
         let mut next = None;
@@ -1677,11 +1681,10 @@ impl Volume {
         &self,
         writer: &dm::Writer<'_, PageTable>,
         next: &mut Option<KBox<PageTable>>,
-        pages: u64,
+        pages: u32,
         region: &mut u64,
         arg: &'a CStr,
     ) -> Result<(), MappingError<'a>> {
-        let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let table = next.as_deref().or(writer.get());
         let (total, dev_count) = table.map_or((pages, self.shape.dev_count), |table| {
             let nameable = table.geometry.mask.saturating_add(1);
@@ -1745,11 +1748,7 @@ impl Volume {
             (Some(table), _) => table.add_chunks(chunks),
             (None, Some(live)) if live.has_chunks(chunks.clone()) => Ok(()),
             (None, live) => {
-                let table = match live {
-                    Some(live) => live.share(),
-                    None => PageTable::new(Geometry::of_shape(self.shape), total),
-                };
-                let table = table.map_err(|_| Refusal::NoMemoryForTable)?;
+                let table = PageTable::succeed(live, Geometry::of_shape(self.shape), total)?;
                 *next = Some(table.with_chunks(chunks)?);
                 Ok(())
             }
@@ -1788,21 +1787,10 @@ impl Mapping {
         let middle = text.iter().position(|&byte| byte == separator)?;
         let first = match &text[..middle] {
             [] => None,
-            digits => Some(hexadecimal(digits)?),
+            digits => Some(wrapped_number(digits, 16)?),
         };
-        match &text[middle + 1..] {
-            [] => None,
-            digits => Some((first, hexadecimal(digits)?)),
-        }
+        Some((first, wrapped_number(&text[middle + 1..], 16)?))
     }
-}
-
-/// Returns the hexadecimal number that `digits` are, of which only the last 16 count.
-fn hexadecimal(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |number, &digit| {
-        let value = char::from(digit).to_digit(16)?;
-        Some(number << 4 | u64::from(value))
-    })
 }
 
 /// Why an argument of `set_region_mappings` was refused, in the words of the kernel's own target.
@@ -2300,13 +2288,17 @@ fn decimal<T: FromStr>(arg: &CStr) -> Option<T> {
 /// Returns the decimal number that `arg` is, less what of it does not fit, as C's `sscanf` in the
 /// kernel reads it.
 fn truncated_decimal(arg: &CStr) -> Option<u32> {
-    let digits = arg.to_bytes();
+    wrapped_number(arg.to_bytes(), 10).map(|number| number as u32)
+}
+
+/// Returns the number that one digit or more are in `radix`, less what of it does not fit.
+fn wrapped_number(digits: &[u8], radix: u32) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0_u32, |number, &digit| {
-        let value = char::from(digit).to_digit(10)?;
-        Some(number.wrapping_mul(10).wrapping_add(value))
+    digits.iter().try_fold(0_u64, |number, &digit| {
+        let value = char::from(digit).to_digit(radix)?;
+        Some(number.wrapping_mul(radix.into()).wrapping_add(value.into()))
     })
 }
 

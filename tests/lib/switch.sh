@@ -62,9 +62,13 @@ expect_pages() {
 				print disk[int(sector / size)] "/" sector
 		}' "$1" >/tmp/wanted
 	sectors "$3" "$4" "$5" | tr -d ' ' >/tmp/got
-	cmp -s /tmp/wanted /tmp/got ||
-		fail "sectors from $4 on of $3, wanted and got:
-$(diff /tmp/wanted /tmp/got | sed -n 1,10p)"
+	same_lines "sectors from $4 on of $3"
+}
+
+# same_lines WHAT: /tmp/got has what /tmp/wanted has.
+same_lines() {
+	cmp -s /tmp/wanted /tmp/got || fail "$1, wanted and got:
+$(diff /tmp/wanted /tmp/got | cut -c 1-300 | sed -n 1,30p)"
 }
 
 # left FILE PAGE_SIZE DISK DEVICE FROM TO: of 960 sectors with the names of a disk's the device has all but
@@ -78,8 +82,7 @@ left() {
 					print disk "/" sector
 		}' "$1" >/tmp/wanted
 	sectors "$4" 0 960 | tr -d ' \000' >/tmp/got
-	cmp -s /tmp/wanted /tmp/got || fail "what $4 has left, wanted and got:
-$(diff /tmp/wanted /tmp/got | sed -n 1,10p)"
+	same_lines "what $4 has left"
 }
 
 # mark: what log prints begins here.
