@@ -472,6 +472,24 @@ mod dm {
         }
     }
 
+    /// Keeps atomic writes, which cannot be split, from crossing borders that are at multiples of the
+    /// largest power of two that divides `sectors`.
+    ///
+    /// Such a write is a power of two long, and begins at a multiple of its length. The longest one is
+    /// made the boundary, too: then a partition, or a device on top, that begins at no multiple of it has
+    /// no atomic writes, for its multiples are not ours.
+    fn fit_atomic_writes(limits: &mut bindings::queue_limits, sectors: u64) {
+        let unit = 1_u64 << sectors.trailing_zeros().min(u32::BITS) << bindings::SECTOR_SHIFT;
+        let unit = u32::try_from(unit).unwrap_or(u32::MAX);
+        let mut max = limits.atomic_write_hw_unit_max.min(unit);
+        if max < limits.atomic_write_hw_unit_min {
+            (max, limits.atomic_write_hw_unit_min) = (0, 0);
+        }
+        limits.atomic_write_hw_unit_max = max;
+        limits.atomic_write_hw_max = max;
+        limits.atomic_write_hw_boundary = max;
+    }
+
     /// Writes into the buffer of a status or message ioctl. What does not fit is cut off, and
     /// device-mapper then has userland ask again with a larger buffer.
     pub(crate) struct StatusWriter<'a> {
@@ -568,7 +586,11 @@ mod dm {
             abi::target_type {
                 name: T::NAME.as_char_ptr(),
                 version: T::VERSION,
-                features: u64::from(abi::DM_TARGET_NOWAIT | abi::DM_TARGET_PASSES_INTEGRITY),
+                features: u64::from(
+                    abi::DM_TARGET_ATOMIC_WRITES
+                        | abi::DM_TARGET_NOWAIT
+                        | abi::DM_TARGET_PASSES_INTEGRITY,
+                ),
                 module: module.as_ptr(),
                 ctr: Some(Self::ctr_callback),
                 dtr: Some(Self::dtr_callback),
@@ -577,6 +599,7 @@ mod dm {
                 message: Some(Self::message_callback),
                 prepare_ioctl: Some(Self::prepare_ioctl_callback),
                 iterate_devices: Some(Self::iterate_devices_callback),
+                io_hints: Some(Self::io_hints_callback),
                 ..Default::default()
             }
         }
@@ -790,6 +813,21 @@ mod dm {
                 .map(|device| unsafe { callout(ti, device.dev.as_ptr(), device.start, len, data) })
                 .find(|&result| result != 0)
                 .unwrap_or(0)
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type and the limits that
+        /// its devices have in common.
+        unsafe extern "C" fn io_hints_callback(
+            ti: *mut abi::dm_target,
+            limits: *mut bindings::queue_limits,
+        ) {
+            // SAFETY: `ti` is valid.
+            let (begin, distance) = unsafe { ((*ti).begin, (*ti).max_io_len) };
+            // SAFETY: The limits are ours to change by this function's requirements.
+            let limits = unsafe { &mut *limits };
+            fit_atomic_writes(limits, begin | u64::from(distance));
         }
     }
 

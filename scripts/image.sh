@@ -62,7 +62,7 @@ add_modules brd dm-mod dm-snapshot dm-zero loop null_blk scsi_debug sd_mod virti
 xz -dc "$modules/kernel/drivers/md/dm-switch.ko.xz" | sed 's/dm_switch/dm_intree/g' >"$dir/intree.ko"
 objcopy "$dir/intree.ko" "$image/lib/modules/intree.ko"
 archive "$dir/base.cpio"
-add_programs e2fsck fio mkfs.ext4 mkfs.xfs xfs_repair
+add_programs e2fsck fio mkfs.ext4 mkfs.xfs xfs_io xfs_repair
 add_modules ext4 xfs
 archive "$dir/storage.cpio"
 rm -rf "$image" "$dir/intree.ko"
