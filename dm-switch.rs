@@ -324,6 +324,16 @@ mod dm {
             self.devices.push(device, GFP_KERNEL)?;
             self.devices.last().ok_or(ENODEV)
         }
+
+        /// Returns the sectors of the largest data unit that the hardware of all devices encrypts, 1
+        /// where there is none.
+        pub(crate) fn data_unit_len(&self) -> u32 {
+            let units = self.devices.iter().map(Device::data_units);
+            let largest = units
+                .fold(u32::MAX, |all, units| all & units)
+                .checked_ilog2();
+            largest.map_or(1, |bits| 1 << bits.saturating_sub(bindings::SECTOR_SHIFT))
+        }
     }
 
     /// A device behind a target, given back when it is dropped.
@@ -368,6 +378,13 @@ mod dm {
         pub(crate) fn block_len(&self) -> u32 {
             // SAFETY: `bdev` is valid while the device is held.
             unsafe { abi::helper_bdev_logical_block_size(self.bdev()) >> bindings::SECTOR_SHIFT }
+        }
+
+        /// Returns the sizes, in bytes, of the data units that the device's hardware encrypts: the sum
+        /// of powers of two.
+        fn data_units(&self) -> u32 {
+            // SAFETY: `bdev` is valid while the device is held.
+            unsafe { abi::helper_bdev_data_units(self.bdev()) }
         }
 
         /// Whether the device has zones that must be written in order.
@@ -589,6 +606,7 @@ mod dm {
                 features: u64::from(
                     abi::DM_TARGET_ATOMIC_WRITES
                         | abi::DM_TARGET_NOWAIT
+                        | abi::DM_TARGET_PASSES_CRYPTO
                         | abi::DM_TARGET_PASSES_INTEGRITY,
                 ),
                 module: module.as_ptr(),
@@ -2045,6 +2063,31 @@ impl Switch {
         Ok(())
     }
 
+    /// Checks that no border of pages cuts a data unit of inline encryption in two: each part would be
+    /// encrypted as a unit of its own, and nothing further down would notice. A unit's number goes with
+    /// the I/O, so where the pages are on their devices does not matter. Returns what is wrong.
+    fn check_data_units(
+        constructor: &dm::Constructor<'_>,
+        page_size: u32,
+    ) -> Result<(), &'static CStr> {
+        let unit = constructor.data_unit_len();
+        let size_text = c"Page size is no multiple of the devices' data unit";
+        let begin_text = c"Begin is no multiple of the devices' data unit";
+        for (what, sectors, text) in [
+            ("page size", page_size.into(), size_text),
+            ("begin", constructor.begin(), begin_text),
+        ] {
+            if sectors % u64::from(unit) != 0 {
+                pr_warn!(
+                    "switch_ctr {what} {sectors}: make it a multiple of {unit} sectors, the largest \
+                     data unit that all devices encrypt\n"
+                );
+                return Err(text);
+            }
+        }
+        Ok(())
+    }
+
     /// Opens a device of a v3 line, or returns what is wrong with it.
     fn take_device(
         constructor: &mut dm::Constructor<'_>,
@@ -2089,6 +2132,7 @@ impl Switch {
                 logged(text)
             })?;
         }
+        Self::check_data_units(constructor, shape.page_size).map_err(logged)?;
         this.join().map_err(out_of_memory)
     }
 
@@ -2128,6 +2172,7 @@ impl Switch {
             }
             Self::check_device(device, region_size).map_err(invalid)?;
         }
+        Self::check_data_units(constructor, region_size).map_err(invalid)?;
         if this.pages > u64::from(u32::MAX) {
             return Err(invalid(c"Region table too large"));
         }

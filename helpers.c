@@ -3,6 +3,7 @@
  * Wrappers for what C has only as a macro or an inline function, and the input
  * from which bindgen makes the module's bindings.
  */
+#include <linux/blk-crypto-profile.h>
 #include <linux/device-mapper.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
@@ -25,6 +26,18 @@ bool helper_bdev_is_zoned(struct block_device *bdev)
 unsigned int helper_bdev_logical_block_size(struct block_device *bdev)
 {
 	return bdev_logical_block_size(bdev);
+}
+
+unsigned int helper_bdev_data_units(struct block_device *bdev)
+{
+	unsigned int units = 0;
+#ifdef CONFIG_BLK_INLINE_ENCRYPTION
+	struct blk_crypto_profile *profile = READ_ONCE(bdev_get_queue(bdev)->crypto_profile);
+
+	for (int mode = 0; profile && mode < BLK_ENCRYPTION_MODE_MAX; mode++)
+		units |= profile->modes_supported[mode];
+#endif
+	return units;
 }
 
 u64 __percpu *helper_alloc_percpu_u64(size_t count)

@@ -22,11 +22,11 @@ limit=200
 dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
-# Where the module is that has allocations fail.
-faults=$cache/faults-${root##*-}-$KVER-$(cat tests/faults/* | digest)
+# Where the modules are that tests load.
+modules=$cache/modules-${root##*-}-$KVER-$(cat tests/modules/* | digest)
 
-make_faults() {
-	cp tests/faults/* "$1"
+make_modules() {
+	cp tests/modules/* "$1"
 	in_root make -s -C "$KDIR" "M=$1" modules
 }
 
@@ -111,8 +111,8 @@ chosen=$(tests | awk -v name="${TEST:-}" 'name == "" || $2 == name')
 $(tests | sed 's/^[^ ]* /  /')"
 count=$(wc -l <<<"$chosen")
 
-once "$faults" "building the module that has allocations fail" make_faults
-prepare_guest "$dir" "$faults/faults.ko"
+once "$modules" "building the modules that tests load" make_modules
+prepare_guest "$dir" "$modules"/*.ko
 declare -A alike=()
 while read -r where name; do
 	if [ "$where" = on_host ]; then

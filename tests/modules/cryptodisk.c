@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Disks that have hardware for inline encryption, and a writer that wants it,
+ * for tests in a guest that has neither.  The disks keep no data; they tell in
+ * the kernel's log what they are sent.
+ *
+ *   units  the sizes of data units that each disk encrypts, in bytes, added up:
+ *          512,7680 makes /dev/crypto0, with 512, and /dev/crypto1, with 512,
+ *          1024, 2048 and 4096
+ *
+ * "DEVICE SECTOR SECTORS UNIT NUMBER", written to
+ * /sys/module/cryptodisk/parameters/write, writes zeros to a block device, to
+ * be encrypted in data units of UNIT bytes, the first of which has this number.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/blk-crypto-profile.h>
+#include <linux/blkdev.h>
+#include <linux/completion.h>
+#include <linux/module.h>
+
+#define DISKS 4
+
+static unsigned int units[DISKS];
+static unsigned int count;
+module_param_array(units, uint, &count, 0444);
+
+static struct gendisk *disks[DISKS];
+static struct blk_crypto_profile profiles[DISKS];
+
+static void disk_submit_bio(struct bio *bio)
+{
+	struct bio_crypt_ctx *crypt = bio_crypt_ctx(bio);
+	u64 sector = bio->bi_iter.bi_sector;
+
+	if (crypt)
+		pr_info("%pg: %llu + %u encrypted from %llu\n", bio->bi_bdev, sector,
+			bio_sectors(bio), crypt->bc_dun[0]);
+	else
+		pr_info("%pg: %llu + %u plain\n", bio->bi_bdev, sector, bio_sectors(bio));
+	bio_endio(bio);
+}
+
+static const struct block_device_operations disk_operations = {
+	.owner = THIS_MODULE,
+	.submit_bio = disk_submit_bio,
+};
+
+static int make_disk(unsigned int number)
+{
+	struct blk_crypto_profile *profile = &profiles[number];
+	struct gendisk *disk = blk_alloc_disk(NULL, NUMA_NO_NODE);
+	int err;
+
+	if (IS_ERR(disk))
+		return PTR_ERR(disk);
+	snprintf(disk->disk_name, DISK_NAME_LEN, "crypto%u", number);
+	disk->fops = &disk_operations;
+	disk->flags |= GENHD_FL_NO_PART;
+	set_capacity(disk, 16384);
+	blk_crypto_profile_init(profile, 0);
+	profile->max_dun_bytes_supported = sizeof(u64);
+	profile->key_types_supported = BLK_CRYPTO_KEY_TYPE_RAW;
+	profile->modes_supported[BLK_ENCRYPTION_MODE_AES_256_XTS] = units[number];
+	blk_crypto_register(profile, disk->queue);
+	err = add_disk(disk);
+	if (err) {
+		put_disk(disk);
+		blk_crypto_profile_destroy(profile);
+		return err;
+	}
+	disks[number] = disk;
+	return 0;
+}
+
+static void remove_disks(void)
+{
+	for (int number = 0; number < DISKS && disks[number]; number++) {
+		del_gendisk(disks[number]);
+		put_disk(disks[number]);
+		blk_crypto_profile_destroy(&profiles[number]);
+	}
+}
+
+static int init_key(struct blk_crypto_key *key, unsigned int unit)
+{
+	static const u8 bytes[64] = "sixty-four bytes";
+
+	return blk_crypto_init_key(key, bytes, sizeof(bytes), BLK_CRYPTO_KEY_TYPE_RAW,
+				   BLK_ENCRYPTION_MODE_AES_256_XTS, sizeof(u64), unit,
+				   BLK_CRYPTO_CFG_ALLOW_HW);
+}
+
+static void bio_done(struct bio *bio)
+{
+	complete(bio->bi_private);
+}
+
+static int write_zeros(struct block_device *bdev, u64 sector, unsigned int sectors,
+		       const struct blk_crypto_key *key, u64 number)
+{
+	DECLARE_COMPLETION_ONSTACK(done);
+	u64 dun[BLK_CRYPTO_DUN_ARRAY_SIZE] = { number };
+	unsigned int bytes = sectors << SECTOR_SHIFT, len;
+	struct bio *bio = bio_alloc(bdev, DIV_ROUND_UP(bytes, PAGE_SIZE), REQ_OP_WRITE, GFP_KERNEL);
+	int err;
+
+	for (; bytes; bytes -= len) {
+		len = min(bytes, PAGE_SIZE);
+		__bio_add_page(bio, ZERO_PAGE(0), len, 0);
+	}
+	bio->bi_iter.bi_sector = sector;
+	bio->bi_private = &done;
+	bio->bi_end_io = bio_done;
+	bio_crypt_set_ctx(bio, key, dun, GFP_KERNEL);
+	blk_crypto_submit_bio(bio);
+	wait_for_completion_io(&done);
+	err = blk_status_to_errno(bio->bi_status);
+	bio_put(bio);
+	return err;
+}
+
+static int set_write(const char *value, const struct kernel_param *param)
+{
+	struct blk_crypto_key key;
+	unsigned int sectors, unit;
+	u64 sector, number;
+	char path[32];
+	struct file *file;
+	int err;
+
+	if (sscanf(value, "%31s %llu %u %u %llu", path, &sector, &sectors, &unit, &number) != 5)
+		return -EINVAL;
+	err = init_key(&key, unit);
+	if (err)
+		return err;
+	file = bdev_file_open_by_path(path, BLK_OPEN_WRITE, NULL, NULL);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	err = blk_crypto_start_using_key(file_bdev(file), &key);
+	if (!err)
+		err = write_zeros(file_bdev(file), sector, sectors, &key, number);
+	blk_crypto_evict_key(file_bdev(file), &key);
+	bdev_fput(file);
+	return err;
+}
+
+static const struct kernel_param_ops write_operations = {
+	.set = set_write,
+};
+module_param_cb(write, &write_operations, NULL, 0200);
+
+static int __init cryptodisk_init(void)
+{
+	for (unsigned int number = 0; number < count; number++) {
+		int err = make_disk(number);
+
+		if (err) {
+			remove_disks();
+			return err;
+		}
+	}
+	return 0;
+}
+module_init(cryptodisk_init);
+
+static void __exit cryptodisk_exit(void)
+{
+	remove_disks();
+}
+module_exit(cryptodisk_exit);
+
+MODULE_DESCRIPTION("disks that have hardware for inline encryption, for tests");
+MODULE_LICENSE("GPL");
