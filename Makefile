@@ -5,6 +5,8 @@
 #
 #   make              the module and the tool
 #   make demo         see it work, in QEMU
+#   make demo-multipath
+#                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST=name runs one
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko; KDIR=tree builds against that tree
@@ -31,7 +33,10 @@ kernelinfo:
 	@scripts/kernel.sh
 
 demo:
-	@scripts/demo.sh
+	@scripts/demo.sh demo base
+
+demo-multipath:
+	@scripts/demo.sh demo-multipath array
 
 check:
 	@scripts/check.sh
@@ -48,4 +53,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order
 
-.PHONY: all module tools kernelinfo demo check lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check lint install uninstall clean

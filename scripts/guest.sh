@@ -17,7 +17,7 @@ make_guest() {
 # prepare_guest DIR [FILE...]: put into DIR what the guests of one run share, the module and the tool
 # as they are now among it, and the files, which they find in /t.
 prepare_guest() {
-	local dir=$1
+	local dir=$1 image
 	shift
 	once "$guest" "making the guest's file system for $KVER" make_guest
 	scripts/tools.sh
@@ -27,8 +27,9 @@ prepare_guest() {
 	cp tests/lib/init "$dir/files"
 	cp -r tests/sh tests/lib tests/vectors "$@" "$dir/files/t"
 	(cd "$dir/files" && find . | in_root cpio --quiet -o -H newc) >"$dir/files.cpio"
-	cat "$guest/base.cpio" "$dir/files.cpio" >"$dir/base.initrd"
-	cat "$guest/storage.cpio" "$dir/files.cpio" >"$dir/storage.initrd"
+	for image in base storage array; do
+		cat "$guest/$image.cpio" "$dir/files.cpio" >"$dir/$image.initrd"
+	done
 }
 
 # emulate INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# image.sh MODULES DIR: make the guest's file system, DIR/base.cpio, the same with what tests of storage
-# need besides, DIR/storage.cpio, and a disk with the names of sectors, DIR/names.img.  Runs in the build
-# root.
+# image.sh MODULES DIR: make the guest's file system, DIR/base.cpio; the same with what tests of storage
+# need besides, DIR/storage.cpio; that with a storage array's parts, DIR/array.cpio; and a disk with the
+# names of sectors, DIR/names.img.  Runs in the build root.
 #
 # The file system is busybox, the programs below (busybox has some of them, but less able, and its
 # shell takes no others than its own), and of the kernel's modules those below.
@@ -65,6 +65,9 @@ archive "$dir/base.cpio"
 add_programs e2fsck fio mkfs.ext4 mkfs.xfs xfs_io xfs_repair
 add_modules ext4 xfs
 archive "$dir/storage.cpio"
+add_programs iscsiadm iscsid
+add_modules dm-multipath dm-round-robin iscsi_target_mod iscsi_tcp target_core_iblock
+archive "$dir/array.cpio"
 rm -rf "$image" "$dir/intree.ko"
 
 # The names of the sectors of eight disks of 64 MiB: DISK/SECTOR, and spaces.

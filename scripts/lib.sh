@@ -20,7 +20,7 @@ root_packages=(
 	# swupload
 	ca-certificates cargo
 	# the guest and its tests
-	busybox-static coreutils dmsetup e2fsprogs fio qemu-system-x86 socat xfsprogs xxd
+	busybox-static coreutils dmsetup e2fsprogs fio open-iscsi qemu-system-x86 socat xfsprogs xxd
 	# the host's tests and the linters
 	g++ mandoc rust-clippy rustfmt shellcheck
 )

@@ -3,16 +3,7 @@
 #
 # The demo, in the guest.
 
-# title TEXT
-title() {
-	printf '\n== %s\n\n' "$1"
-}
-
-# show COMMAND: print a command, and run it.
-show() {
-	printf '$ %s\n' "$1"
-	eval "$1" 2>&1 || printf '(exit status %d)\n' $?
-}
+. /t/lib/show.sh
 
 # owners: of lines that begin with "member N", one for each page, print the runs.
 owners() {

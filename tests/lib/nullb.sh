@@ -40,14 +40,6 @@ disk_counts() {
 	done | paste -s -d ' '
 }
 
-# rise BEFORE AFTER: by how much each of the numbers has risen.
-rise() {
-	echo "$1 $2" | awk '{
-		for (n = 1; n <= NF / 2; n++)
-			printf "%s%d", (n > 1 ? " " : ""), $(n + NF / 2) - $n
-	}'
-}
-
 # flush DEVICE
 flush() {
 	dd if=/dev/null of="$1" conv=fsync,notrunc 2>/dev/null

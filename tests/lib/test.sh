@@ -25,6 +25,14 @@ fails() {
 	fi
 }
 
+# rise BEFORE AFTER: by how much each of the numbers has risen.
+rise() {
+	echo "$1 $2" | awk '{
+		for (n = 1; n <= NF / 2; n++)
+			printf "%s%d", (n > 1 ? " " : ""), $(n + NF / 2) - $n
+	}'
+}
+
 # until_true COMMAND...: wait for a command to succeed, 20 seconds at most.
 until_true() {
 	for _ in $(seq 200); do
