@@ -6,7 +6,17 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$top"
-eval "$(scripts/kernel.sh)"
+
+# The tool is built while the kernel is prepared, and what that has to say comes behind.
+need_root
+log=$(mktemp)
+scripts/tools.sh 2>"$log" &
+need_kernel
+status=0
+wait $! || status=$?
+cat "$log" >&2
+rm "$log"
+[ "$status" -eq 0 ] || exit "$status"
 
 guest=$cache/guest-${root##*-}-$KVER-$(digest <"$top/scripts/image.sh")
 
@@ -20,7 +30,6 @@ prepare_guest() {
 	local dir=$1 image
 	shift
 	once "$guest" "making the guest's file system for $KVER" make_guest
-	scripts/tools.sh
 	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
 	cp "$SWUPLOAD" "$dir/files/usr/bin"

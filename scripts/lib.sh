@@ -140,3 +140,10 @@ need_root() {
 	fi
 	once "$root" "making the build root (Debian $suite)" make_root
 }
+
+# need_kernel: see to it that the kernel is there, and set what kernel.sh prints.
+need_kernel() {
+	local assignments
+	assignments=$("$top/scripts/kernel.sh")
+	eval "$assignments"
+}

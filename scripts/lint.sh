@@ -5,7 +5,7 @@
 
 . "$(dirname "$0")/lib.sh"
 cd "$top"
-eval "$(KDIR='' scripts/kernel.sh)"
+need_kernel
 
 format() {
 	in_root rustfmt --check --config-path "$KDIR/../source/.rustfmt.toml" dm-switch.rs

@@ -13,7 +13,7 @@ if [ -n "${KDIR:-}" ]; then
 	builder=()
 	tree=$KDIR
 else
-	eval "$(scripts/kernel.sh)"
+	need_kernel
 	builder=(in_root)
 	tree=$KDIR
 fi
