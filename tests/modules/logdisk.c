@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Disks that have hardware for inline encryption, and a writer that wants it,
- * for tests in a guest that has neither.  The disks keep no data; they tell in
- * the kernel's log what they are sent.
+ * Disks that keep no data and tell in the kernel's log what they are sent, for
+ * what no disk of a guest has: they erase securely, and have hardware for
+ * inline encryption.  And a writer that wants the latter.
  *
  *   units  the sizes of data units that each disk encrypts, in bytes, added up:
- *          512,7680 makes /dev/crypto0, with 512, and /dev/crypto1, with 512,
+ *          0,7680 makes /dev/logdisk0, with none, and /dev/logdisk1, with 512,
  *          1024, 2048 and 4096
  *
  * "DEVICE SECTOR SECTORS UNIT NUMBER", written to
- * /sys/module/cryptodisk/parameters/write, writes zeros to a block device, to
- * be encrypted in data units of UNIT bytes, the first of which has this number.
+ * /sys/module/logdisk/parameters/write, writes zeros to a block device, to be
+ * encrypted in data units of UNIT bytes, the first of which has this number.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -26,7 +26,34 @@ static unsigned int count;
 module_param_array(units, uint, &count, 0444);
 
 static struct gendisk *disks[DISKS];
+
+#ifdef CONFIG_BLK_INLINE_ENCRYPTION
 static struct blk_crypto_profile profiles[DISKS];
+
+static void start_encryption(unsigned int number)
+{
+	struct blk_crypto_profile *profile = &profiles[number];
+
+	blk_crypto_profile_init(profile, 0);
+	profile->max_dun_bytes_supported = sizeof(u64);
+	profile->key_types_supported = BLK_CRYPTO_KEY_TYPE_RAW;
+	profile->modes_supported[BLK_ENCRYPTION_MODE_AES_256_XTS] = units[number];
+	blk_crypto_register(profile, disks[number]->queue);
+}
+
+static void stop_encryption(unsigned int number)
+{
+	blk_crypto_profile_destroy(&profiles[number]);
+}
+#else
+static void start_encryption(unsigned int number)
+{
+}
+
+static void stop_encryption(unsigned int number)
+{
+}
+#endif
 
 static void disk_submit_bio(struct bio *bio)
 {
@@ -37,7 +64,8 @@ static void disk_submit_bio(struct bio *bio)
 		pr_info("%pg: %llu + %u encrypted from %llu\n", bio->bi_bdev, sector,
 			bio_sectors(bio), crypt->bc_dun[0]);
 	else
-		pr_info("%pg: %llu + %u plain\n", bio->bi_bdev, sector, bio_sectors(bio));
+		pr_info("%pg: %llu + %u %s\n", bio->bi_bdev, sector, bio_sectors(bio),
+			bio_op(bio) == REQ_OP_SECURE_ERASE ? "erased securely" : "plain");
 	bio_endio(bio);
 }
 
@@ -48,29 +76,25 @@ static const struct block_device_operations disk_operations = {
 
 static int make_disk(unsigned int number)
 {
-	struct blk_crypto_profile *profile = &profiles[number];
-	struct gendisk *disk = blk_alloc_disk(NULL, NUMA_NO_NODE);
+	struct queue_limits limits = { .max_secure_erase_sectors = UINT_MAX >> SECTOR_SHIFT };
+	struct gendisk *disk = blk_alloc_disk(&limits, NUMA_NO_NODE);
 	int err;
 
 	if (IS_ERR(disk))
 		return PTR_ERR(disk);
-	snprintf(disk->disk_name, DISK_NAME_LEN, "crypto%u", number);
+	snprintf(disk->disk_name, DISK_NAME_LEN, "logdisk%u", number);
 	disk->fops = &disk_operations;
 	disk->flags |= GENHD_FL_NO_PART;
 	set_capacity(disk, 16384);
-	blk_crypto_profile_init(profile, 0);
-	profile->max_dun_bytes_supported = sizeof(u64);
-	profile->key_types_supported = BLK_CRYPTO_KEY_TYPE_RAW;
-	profile->modes_supported[BLK_ENCRYPTION_MODE_AES_256_XTS] = units[number];
-	blk_crypto_register(profile, disk->queue);
+	disks[number] = disk;
+	start_encryption(number);
 	err = add_disk(disk);
 	if (err) {
+		disks[number] = NULL;
 		put_disk(disk);
-		blk_crypto_profile_destroy(profile);
-		return err;
+		stop_encryption(number);
 	}
-	disks[number] = disk;
-	return 0;
+	return err;
 }
 
 static void remove_disks(void)
@@ -78,10 +102,11 @@ static void remove_disks(void)
 	for (int number = 0; number < DISKS && disks[number]; number++) {
 		del_gendisk(disks[number]);
 		put_disk(disks[number]);
-		blk_crypto_profile_destroy(&profiles[number]);
+		stop_encryption(number);
 	}
 }
 
+#ifdef CONFIG_BLK_INLINE_ENCRYPTION
 static int init_key(struct blk_crypto_key *key, unsigned int unit)
 {
 	static const u8 bytes[64] = "sixty-four bytes";
@@ -149,8 +174,9 @@ static const struct kernel_param_ops write_operations = {
 	.set = set_write,
 };
 module_param_cb(write, &write_operations, NULL, 0200);
+#endif
 
-static int __init cryptodisk_init(void)
+static int __init logdisk_init(void)
 {
 	for (unsigned int number = 0; number < count; number++) {
 		int err = make_disk(number);
@@ -162,13 +188,13 @@ static int __init cryptodisk_init(void)
 	}
 	return 0;
 }
-module_init(cryptodisk_init);
+module_init(logdisk_init);
 
-static void __exit cryptodisk_exit(void)
+static void __exit logdisk_exit(void)
 {
 	remove_disks();
 }
-module_exit(cryptodisk_exit);
+module_exit(logdisk_exit);
 
-MODULE_DESCRIPTION("disks that have hardware for inline encryption, for tests");
+MODULE_DESCRIPTION("disks that tell what they are sent, for tests");
 MODULE_LICENSE("GPL");
