@@ -90,8 +90,22 @@ prepare() {
 	rm -rf debs parts
 }
 
+# cached: the newest of the releases that are wanted and in the cache.
+cached() {
+	prepared | matching | tail -n 1
+}
+
 need_root
-release=$(prepared | matching | tail -n 1)
+release=$(cached)
+if [ -z "$release" ]; then
+	# The build root's apt does not wait for another run's.
+	exec 8>"$kernels.lock"
+	if ! flock -n 8; then
+		printf 'dm-switch: waiting for another run that prepares a kernel\n' >&2
+		flock 8
+		release=$(cached)
+	fi
+fi
 if [ -z "$release" ]; then
 	sources >"$root/etc/apt/sources.list"
 	have=$(archived)
