@@ -100,11 +100,8 @@ release=$(cached)
 if [ -z "$release" ]; then
 	# The build root's apt does not wait for another run's.
 	exec 8>"$kernels.lock"
-	if ! flock -n 8; then
-		printf 'dm-switch: waiting for another run that prepares a kernel\n' >&2
-		flock 8
-		release=$(cached)
-	fi
+	lock 8 "waiting for another run that prepares a kernel"
+	release=$(cached)
 fi
 if [ -z "$release" ]; then
 	sources >"$root/etc/apt/sources.list"

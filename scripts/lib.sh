@@ -66,6 +66,14 @@ step() {
 	rm -f "$log"
 }
 
+# lock FD TEXT: lock the file that is open there; say TEXT where that has to wait for another run.
+lock() {
+	if ! flock -n "$1"; then
+		printf 'dm-switch: %s\n' "$2" >&2
+		flock "$1"
+	fi
+}
+
 # once DIR TEXT COMMAND [ARGUMENT...]: have COMMAND fill DIR, unless it is filled.  What an
 # interrupted run left of DIR is thrown away; a second run at the same time waits for the first.
 once() {
@@ -74,10 +82,7 @@ once() {
 	[ -e "$dir/.whole" ] && return
 	mkdir -p "$(dirname "$dir")"
 	(
-		if ! flock -n 9; then
-			printf 'dm-switch: %s: waiting for another run that does it\n' "$text" >&2
-			flock 9
-		fi
+		lock 9 "$text: waiting for another run that does it"
 		[ -e "$dir/.whole" ] && exit
 		rm -rf "$dir"
 		mkdir "$dir"

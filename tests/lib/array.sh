@@ -172,6 +172,15 @@ traffic() {
 	each_path sectors_read | paste -s -d ' '
 }
 
+# traffic_of DEVICE SECTOR: the sectors that come over each path when 128 from there on are read four times.
+traffic_of() {
+	traffic_before=$(traffic)
+	for _ in 1 2 3 4; do
+		read_sectors "$1" "$2" 128
+	done
+	rise "$traffic_before" "$(traffic)"
+}
+
 # start_load DEVICE: write and read back 1 MiB, in random places, again and again.
 start_load() {
 	rm -f /tmp/stop

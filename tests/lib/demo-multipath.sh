@@ -17,12 +17,9 @@ show_traffic() {
 	echo
 	echo "              member 0      member 1      member 2"
 	for region in 0 1 2 3 4 5; do
-		before=$(traffic)
-		for _ in 1 2 3 4; do
-			read_sectors /dev/mapper/volume $((region * page_size + 8000)) 128
-		done
 		# shellcheck disable=SC2046 # six numbers
-		printf '  region %d  %5d %5d   %5d %5d   %5d %5d\n' $region $(rise "$before" "$(traffic)")
+		printf '  region %d  %5d %5d   %5d %5d   %5d %5d\n' $region \
+			$(traffic_of /dev/mapper/volume $((region * page_size + 8000)))
 	done
 }
 

@@ -96,6 +96,11 @@ log() {
 	dmesg | sed "1,/ mark $log_mark\\.\$/d; s/^\\[[^]]*\\] //"
 }
 
+# told: what the disks of the module logdisk were sent since the mark, in one line.
+told() {
+	log | sed -n 's/^logdisk: //p' | paste -s -d ';'
+}
+
 # length SECTORS: of the switches that refuses tries to make, from now on.
 length() {
 	target_len=$1
