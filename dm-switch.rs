@@ -26,7 +26,6 @@ use kernel::{
     prelude::*,
     str::Formatter,
     sync::{
-        rcu,
         Arc,
         Mutex, //
     },
@@ -155,7 +154,7 @@ mod dm {
         ffi::{c_char, c_int, c_uint, c_ulong, c_void},
         new_mutex,
         prelude::*,
-        sync::{rcu, Mutex, MutexGuard},
+        sync::{Arc, Mutex, MutexGuard},
         types::Opaque, //
     };
 
@@ -180,11 +179,23 @@ mod dm {
             args: &Args<'_>,
         ) -> Result<Self, ConstructorError>;
 
-        /// Returns which of the constructor's devices takes the I/O that begins `offset` sectors
-        /// from the target's begin. It goes there at the same offset from the device's start.
+        /// Why an I/O has no route.
+        type Stray;
+
+        /// Returns which of the devices takes the I/O that begins `offset` sectors from the target's
+        /// begin, and where it is counted. It goes there at the same offset from the device's start.
         ///
-        /// Flushes do not come here: each goes to every device.
-        fn map(&self, offset: u64) -> usize;
+        /// Flushes do not come here: each goes to every device. Most I/Os have a route; what others
+        /// take is for [`Self::strayed`] to do.
+        fn route<'a>(
+            &'a self,
+            offset: u64,
+            devices: &'a [Device],
+            reading: &'a Reading,
+        ) -> Result<Route<'a>, Self::Stray>;
+
+        /// Takes note of an I/O without a route, which goes to the first device.
+        fn strayed(&self, offset: u64, stray: Self::Stray);
 
         /// Returns how many sectors from `offset` on are sure to be on one device.
         fn contiguous(&self, offset: u64) -> u64;
@@ -204,6 +215,14 @@ mod dm {
 
         /// Returns the device that ioctls are passed to.
         fn prepare_ioctl<'a>(&self, devices: &'a [Device]) -> Result<&'a Device>;
+    }
+
+    /// Where an I/O goes, and the counts to which it adds 1.
+    pub(crate) struct Route<'a> {
+        /// The device.
+        pub(crate) device: &'a Device,
+        /// The counts.
+        pub(crate) counts: [&'a Count; 2],
     }
 
     /// Why a constructor failed.
@@ -317,9 +336,11 @@ mod dm {
             })?;
             let dev = NonNull::new(dev).ok_or(ENODEV)?;
             let device = Device {
-                ti: self.ti,
-                dev,
+                // SAFETY: `dev` is valid until it is given back.
+                bdev: unsafe { (*dev.as_ptr()).bdev },
                 start,
+                dev,
+                ti: self.ti,
             };
             self.devices.push(device, GFP_KERNEL)?;
             self.devices.last().ok_or(ENODEV)
@@ -341,11 +362,12 @@ mod dm {
     /// # Invariants
     ///
     /// `dev` was got for `ti`, which outlives this: nothing but [`Constructor`] and [`Instance`]
-    /// owns a `Device`, and the latter goes with its target.
+    /// owns a `Device`, and the latter goes with its target. `bdev` is that of `dev`.
     pub(crate) struct Device {
-        ti: NonNull<abi::dm_target>,
-        dev: NonNull<abi::dm_dev>,
+        bdev: *mut bindings::block_device,
         start: u64,
+        dev: NonNull<abi::dm_dev>,
+        ti: NonNull<abi::dm_target>,
     }
 
     // SAFETY: A `Device` is changed only by its drop, which device-mapper may call on any thread.
@@ -371,31 +393,26 @@ mod dm {
         /// Returns the length of the whole device in sectors.
         pub(crate) fn len(&self) -> u64 {
             // SAFETY: `bdev` is valid while the device is held.
-            unsafe { (*self.bdev()).bd_nr_sectors }
+            unsafe { (*self.bdev).bd_nr_sectors }
         }
 
         /// Returns the sectors of a block, below which the device reads and writes nothing.
         pub(crate) fn block_len(&self) -> u32 {
             // SAFETY: `bdev` is valid while the device is held.
-            unsafe { abi::helper_bdev_logical_block_size(self.bdev()) >> bindings::SECTOR_SHIFT }
+            unsafe { abi::helper_bdev_logical_block_size(self.bdev) >> bindings::SECTOR_SHIFT }
         }
 
         /// Returns the sizes, in bytes, of the data units that the device's hardware encrypts: the sum
         /// of powers of two.
         fn data_units(&self) -> u32 {
             // SAFETY: `bdev` is valid while the device is held.
-            unsafe { abi::helper_bdev_data_units(self.bdev()) }
+            unsafe { abi::helper_bdev_data_units(self.bdev) }
         }
 
         /// Whether the device has zones that must be written in order.
         pub(crate) fn is_zoned(&self) -> bool {
             // SAFETY: `bdev` is valid while the device is held.
-            unsafe { abi::helper_bdev_is_zoned(self.bdev()) }
-        }
-
-        fn bdev(&self) -> *mut bindings::block_device {
-            // SAFETY: `dev` is valid by the type's invariants.
-            unsafe { (*self.dev.as_ptr()).bdev }
+            unsafe { abi::helper_bdev_is_zoned(self.bdev) }
         }
     }
 
@@ -421,6 +438,39 @@ mod dm {
             // SAFETY: `construct` left a leaked box of this type there.
             unsafe { &*(*ti).private.cast() }
         }
+
+        /// Sends a bio, which begins `offset` sectors from the target's begin, on its route, if it has one.
+        #[inline(always)]
+        fn send(&self, bio: &mut Bio, offset: u64) -> Result<(), T::Stray> {
+            let reading = Reading::begin();
+            let route = self.target.route(offset, &self.devices, &reading)?;
+            // SAFETY: The reading is forgotten in the next line.
+            unsafe { bio.follow(route, offset) };
+            core::mem::forget(reading);
+            Ok(())
+        }
+
+        /// Maps a bio of any kind, for those that take more than [`Self::send`].
+        #[cold]
+        fn map_other(&self, mut bio: Bio, offset: u64) -> c_uint {
+            let device = if bio.is_flush() {
+                self.devices.get(bio.flush_number())
+            } else {
+                bio.split_at(|| self.target.contiguous(offset));
+                let Err(stray) = self.send(&mut bio, offset) else {
+                    return abi::DM_MAPIO_REMAPPED;
+                };
+                self.target.strayed(offset, stray);
+                let first = self.devices.first();
+                bio.set_sector(first.map_or(0, |device| device.start.wrapping_add(offset)));
+                first
+            };
+            let Some(device) = device else {
+                return abi::DM_MAPIO_KILL;
+            };
+            bio.set_device(device);
+            abi::DM_MAPIO_REMAPPED
+        }
     }
 
     /// A bio that a target is to map.
@@ -431,11 +481,24 @@ mod dm {
     struct Bio(*mut bindings::bio);
 
     impl Bio {
+        /// The bits of `bi_opf` that say what is done.
+        const OPERATION: u32 = (1 << bindings::REQ_OP_BITS) - 1;
+
+        /// The bit that says that what was written before is to be flushed.
+        const PREFLUSH: u32 = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
+
+        /// Whether this reads or writes and does nothing else, as most do.
+        fn only_transfers(&self) -> bool {
+            let transfers = bindings::req_op_REQ_OP_READ | bindings::req_op_REQ_OP_WRITE;
+            // SAFETY: The bio is valid by the type's invariants.
+            unsafe { (*self.0).bi_opf & (Self::OPERATION & !transfers | Self::PREFLUSH) == 0 }
+        }
+
         /// Whether this is a flush without data, which device-mapper makes one of for each device.
         fn is_flush(&self) -> bool {
             // SAFETY: The bio is valid by the type's invariants.
             let (flags, size) = unsafe { ((*self.0).bi_opf, (*self.0).bi_iter.bi_size) };
-            flags & (1 << bindings::req_flag_bits___REQ_PREFLUSH) != 0 && size == 0
+            flags & Self::PREFLUSH != 0 && size == 0
         }
 
         /// Returns which of the devices the flush is for.
@@ -448,7 +511,7 @@ mod dm {
         /// whatever length [`Constructor::split_at`] set.
         fn is_unsplit(&self) -> bool {
             // SAFETY: The bio is valid by the type's invariants.
-            let operation = unsafe { (*self.0).bi_opf } & ((1 << bindings::REQ_OP_BITS) - 1);
+            let operation = unsafe { (*self.0).bi_opf } & Self::OPERATION;
             matches!(
                 operation,
                 bindings::req_op_REQ_OP_DISCARD
@@ -485,7 +548,23 @@ mod dm {
         fn set_device(&mut self, device: &Device) {
             // SAFETY: The bio is valid and ours to change by the type's invariants; the device is
             // open for as long as the target is there.
-            unsafe { abi::helper_bio_set_dev(self.0, device.bdev()) };
+            unsafe { abi::helper_bio_set_dev(self.0, device.bdev) };
+        }
+
+        /// Sends the bio on its route, counts it, and ends the reading under which the route was found:
+        /// one call for what takes a few instructions.
+        ///
+        /// # Safety
+        ///
+        /// That reading must be forgotten then.
+        unsafe fn follow(&mut self, route: Route<'_>, offset: u64) {
+            let Route { device, counts } = route;
+            let [first, second] = counts.map(|count| count.count);
+            // Device-mapper has checked that start and length are within the device.
+            self.set_sector(device.start.wrapping_add(offset));
+            // SAFETY: The bio is valid and ours to change by the type's invariants; the device is open
+            // for as long as the target is there, and the counts are there until the reading ends.
+            unsafe { abi::helper_bio_follow(self.0, device.bdev, first.as_ptr(), second.as_ptr()) };
         }
     }
 
@@ -705,26 +784,13 @@ mod dm {
         ) -> c_int {
             // SAFETY: The target is constructed.
             let instance = unsafe { Instance::<T>::of(ti) };
-            // SAFETY: `ti` is valid.
-            let begin = unsafe { (*ti).begin };
             let mut bio = Bio(bio);
-            let flush = bio.is_flush();
-            let offset = bio.sector().wrapping_sub(begin);
-            let number = if flush {
-                bio.flush_number()
-            } else {
-                instance.target.map(offset)
-            };
-            let Some(device) = instance.devices.get(number) else {
-                return abi::DM_MAPIO_KILL as c_int;
-            };
-            bio.split_at(|| instance.target.contiguous(offset));
-            bio.set_device(device);
-            if !flush {
-                // Device-mapper has checked that start and length are within the device.
-                bio.set_sector(device.start.wrapping_add(offset));
+            // SAFETY: `ti` is valid.
+            let offset = bio.sector().wrapping_sub(unsafe { (*ti).begin });
+            if bio.only_transfers() && instance.send(&mut bio, offset).is_ok() {
+                return abi::DM_MAPIO_REMAPPED as c_int;
             }
-            abi::DM_MAPIO_REMAPPED as c_int
+            instance.map_other(bio, offset) as c_int
         }
 
         /// # Safety
@@ -802,7 +868,7 @@ mod dm {
             from_result(|| {
                 let device = instance.target.prepare_ioctl(&instance.devices)?;
                 // SAFETY: `bdev` is valid for a write by this function's requirements.
-                unsafe { *bdev = device.bdev() };
+                unsafe { *bdev = device.bdev };
                 // 1 says that the target is not the whole device: device-mapper then wants
                 // CAP_SYS_RAWIO.
                 Ok(c_int::from(device.start != 0 || device.len() != len))
@@ -861,7 +927,7 @@ mod dm {
     ///
     /// # Invariants
     ///
-    /// `counts` is an allocation of `len` counts for every possible CPU.
+    /// `counts` is an allocation of `len` counts, 1 or more, for every possible CPU.
     pub(crate) struct Counters {
         counts: NonNull<u64>,
         len: usize,
@@ -875,27 +941,11 @@ mod dm {
 
     impl Counters {
         /// Makes `len` counts of 0; `len` is above 0.
-        pub(crate) fn new(len: usize) -> Result<Self> {
+        pub(crate) fn new(len: usize) -> Result<Arc<Self>> {
             // SAFETY: The function takes any length; it returns null for one that is too large.
             let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
             let counts = NonNull::new(counts).ok_or(ENOMEM)?;
-            Ok(Self { counts, len })
-        }
-
-        /// Adds 1 to the count at `index`; there is none to add to at the number of counts or above.
-        pub(crate) fn count(&self, index: usize) {
-            if index < self.len {
-                // SAFETY: `index` is within the allocation.
-                unsafe { abi::helper_this_cpu_inc(self.counts.as_ptr().wrapping_add(index)) };
-            }
-        }
-
-        /// Returns the counts' sums over all CPUs.
-        pub(crate) fn sums(&self) -> impl Iterator<Item = u64> + '_ {
-            (0..self.len).map(|index| {
-                // SAFETY: `index` is within the allocation.
-                unsafe { abi::helper_percpu_sum(self.counts.as_ptr().wrapping_add(index)) }
-            })
+            Ok(Arc::new(Self { counts, len }, GFP_KERNEL)?)
         }
     }
 
@@ -903,6 +953,47 @@ mod dm {
         fn drop(&mut self) {
             // SAFETY: The allocation is ours by the type's invariants.
             unsafe { bindings::free_percpu(self.counts.as_ptr().cast()) };
+        }
+    }
+
+    /// One of several counts, which are there for as long as it is.
+    ///
+    /// # Invariants
+    ///
+    /// `count` is one of `counters`.
+    pub(crate) struct Count {
+        count: NonNull<u64>,
+        #[expect(dead_code, reason = "is only held")]
+        counters: Arc<Counters>,
+    }
+
+    // SAFETY: As for `Counters`.
+    unsafe impl Send for Count {}
+
+    // SAFETY: As for `Counters`.
+    unsafe impl Sync for Count {}
+
+    impl Count {
+        /// Returns the count at `index`, the last one where there are fewer.
+        pub(crate) fn of(counters: &Arc<Counters>, index: usize) -> Self {
+            let index = index.min(counters.len - 1);
+            Self {
+                // SAFETY: The index is within the allocation.
+                count: unsafe { counters.counts.add(index) },
+                counters: counters.clone(),
+            }
+        }
+
+        /// Adds 1.
+        pub(crate) fn add(&self) {
+            // SAFETY: The count is there by the type's invariants.
+            unsafe { abi::helper_this_cpu_inc(self.count.as_ptr()) };
+        }
+
+        /// Returns the sum over all CPUs.
+        pub(crate) fn sum(&self) -> u64 {
+            // SAFETY: The count is there by the type's invariants.
+            unsafe { abi::helper_percpu_sum(self.count.as_ptr()) }
         }
     }
 
@@ -916,6 +1007,36 @@ mod dm {
     pub(crate) fn may_warn(name: &CStr) -> bool {
         // SAFETY: `name` is a string.
         unsafe { abi::helper_ratelimit(name.as_char_ptr()) }
+    }
+
+    /// A time in which nothing that an [`Rcu`] gave away is freed, and this thread neither sleeps nor moves
+    /// to another CPU. It ends when this is dropped.
+    ///
+    /// This is the kernel's RCU in the form that takes the fewest instructions; `synchronize_rcu` waits
+    /// for it as for the others.
+    ///
+    /// C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
+    pub(crate) struct Reading {
+        /// It ends where it began.
+        _thread: PhantomData<*mut ()>,
+    }
+
+    impl Reading {
+        /// Begins one.
+        pub(crate) fn begin() -> Self {
+            // SAFETY: The drop ends it.
+            unsafe { abi::helper_rcu_read_lock_sched() };
+            Self {
+                _thread: PhantomData,
+            }
+        }
+    }
+
+    impl Drop for Reading {
+        fn drop(&mut self) {
+            // SAFETY: `begin` began it, on this thread.
+            unsafe { abi::helper_rcu_read_unlock_sched() };
+        }
     }
 
     /// A value that a map reads without waiting while one writer at a time replaces it.
@@ -941,11 +1062,10 @@ mod dm {
             })
         }
 
-        /// Returns the value; it stays valid for as long as `guard` is held, though perhaps not
-        /// current.
-        pub(crate) fn read<'a>(&'a self, _guard: &'a rcu::Guard) -> Option<&'a T> {
-            // SAFETY: By the type's invariants the value is not freed before all readers that
-            // could have seen it, of which the guard makes this one, are done.
+        /// Returns the value; it stays valid until the reading ends, though perhaps not current.
+        pub(crate) fn read<'a>(&'a self, _reading: &'a Reading) -> Option<&'a T> {
+            // SAFETY: By the type's invariants the value is not freed before all readings that
+            // could have seen it, of which this is one, have ended.
             unsafe { self.current.load(Ordering::Acquire).as_ref() }
         }
 
@@ -1345,33 +1465,26 @@ const CHUNK_ENTRIES: u32 = 1 << abi::CHUNK_PTE_SHIFT;
 
 static_assert!(CHUNK_ENTRIES as u64 == abi::CHUNK_PTE_COUNT as u64);
 
-/// How entries are packed into 32-bit words, in messages and in chunks.
+/// How entries are packed into 32-bit words.
 #[derive(Clone, Copy, PartialEq)]
 struct Geometry {
-    /// Bits of an entry, 1 to 32.
+    /// Bits of an entry, 1 to 32. In a message as many entries as go into a word are in one.
     pte_bits: u32,
     /// As many ones.
     mask: u32,
-    /// Entries in a word.
-    fields: NonZeroU32,
-    /// What dividing by `fields` is done with.
-    reciprocal: u32,
+    /// Bits that an entry has for itself in a chunk: the first power of two not below `pte_bits`, for no
+    /// division is needed then to find it.
+    width: u32,
 }
 
 impl Geometry {
-    /// `reciprocal` is a fraction of `1 << RECIPROCAL_SHIFT`, rounded up by at most 1: times an
-    /// entry of a chunk, which is below 1 << 13, that is off by less than 1 / `fields`, for
-    /// `fields` is at most 1 << 5; so the quotient is exact.
-    const RECIPROCAL_SHIFT: u32 = 18;
-
     /// Returns how entries of `pte_bits` bits, 32 at the most, are packed.
     fn new(pte_bits: NonZeroU32) -> Self {
-        let fields = NonZeroU32::new(u32::BITS / pte_bits).unwrap_or(NonZeroU32::MIN);
+        let pte_bits = pte_bits.get();
         Self {
-            pte_bits: pte_bits.get(),
-            mask: u32::MAX >> (u32::BITS - pte_bits.get()),
-            fields,
-            reciprocal: (1 << Self::RECIPROCAL_SHIFT) / fields + 1,
+            pte_bits,
+            mask: u32::MAX >> (u32::BITS - pte_bits),
+            width: pte_bits.next_power_of_two(),
         }
     }
 
@@ -1386,24 +1499,30 @@ impl Geometry {
         Self::new(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
     }
 
-    /// Returns the words that so many entries take.
+    /// Returns how many entries a word of a message has.
+    fn fields(self) -> NonZeroU32 {
+        NonZeroU32::new(u32::BITS / self.pte_bits).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// Returns the words that so many entries take in a message.
     fn words(self, entries: u32) -> usize {
-        let full = entries / self.fields;
-        (full + u32::from(entries % self.fields != 0)) as usize
+        entries.div_ceil(self.fields().get()) as usize
+    }
+
+    /// Returns the words that a chunk takes.
+    fn chunk_words(self) -> usize {
+        (CHUNK_ENTRIES * self.width / u32::BITS) as usize
     }
 
     /// Returns the word that holds an entry of a chunk, and by how many bits it is shifted there.
     fn place(self, index: u32) -> (usize, u32) {
-        let word = (index * self.reciprocal) >> Self::RECIPROCAL_SHIFT;
-        (
-            word as usize,
-            (index - word * self.fields.get()) * self.pte_bits,
-        )
+        let bit = index.wrapping_mul(self.width);
+        ((bit / u32::BITS) as usize, bit % u32::BITS)
     }
 
     /// Returns the entry of `word` that is shifted by so many bits.
     fn entry(self, word: u32, shift: u32) -> u32 {
-        (word >> shift) & self.mask
+        word.wrapping_shr(shift) & self.mask
     }
 }
 
@@ -1415,14 +1534,17 @@ struct Chunk {
     /// One more than the last entry that was uploaded.
     uploaded: AtomicU32,
     words: KVVec<AtomicU32>,
+    /// I/Os that fell into it.
+    hits: dm::Count,
 }
 
 impl Chunk {
-    fn new(geometry: Geometry) -> Result<Self, AllocError> {
-        let words = geometry.words(CHUNK_ENTRIES);
+    fn new(geometry: Geometry, hits: dm::Count) -> Result<Self, AllocError> {
+        let words = geometry.chunk_words();
         let mut chunk = Self {
             uploaded: AtomicU32::new(0),
             words: KVVec::with_capacity(words, GFP_KERNEL)?,
+            hits,
         };
         for _ in 0..words {
             chunk.words.push(AtomicU32::new(0), GFP_KERNEL)?;
@@ -1474,20 +1596,22 @@ struct PageTable {
     /// Entries of the whole table.
     total: u32,
     chunks: KVVec<Option<Arc<Chunk>>>,
-    /// I/Os that fell into each chunk, as far as an upload's tables have chunks.
+    /// I/Os that fell into each chunk, as far as an upload's tables have chunks, and into all others.
     hits: Arc<dm::Counters>,
 }
 
 impl PageTable {
+    /// Chunks that have a count of their own.
+    const MAX_HITS: usize = abi::MAX_NUMBER_OF_CHUNKS as usize;
+
     /// Makes a table without chunks.
     fn new(geometry: Geometry, total: u32) -> Result<Self> {
         let count = chunk_count(total);
-        let hits = dm::Counters::new(count.min(abi::MAX_NUMBER_OF_CHUNKS as usize))?;
         Ok(Self {
             geometry,
             total,
             chunks: KVVec::from_elem(None, count, GFP_KERNEL)?,
-            hits: Arc::new(hits, GFP_KERNEL)?,
+            hits: dm::Counters::new(count.min(Self::MAX_HITS) + 1)?,
         })
     }
 
@@ -1519,26 +1643,36 @@ impl PageTable {
             .map_err(|_| Refusal::NoMemoryForTable)
     }
 
-    /// Returns the entry for `page`, or none where its chunk was not uploaded.
-    fn find(&self, page: u64) -> Result<Option<u32>, Stray> {
+    /// Returns the chunk that has the entry for `page`, and the entry; without a chunk, no stray either.
+    fn find(&self, page: u64) -> Result<(&Chunk, u32), Option<Stray>> {
         let number = page >> abi::CHUNK_PTE_SHIFT;
-        let Some(chunk) = self.chunks.get(number as usize) else {
-            return Err(Stray::Chunk {
-                number,
-                chunks: self.chunks.len(),
-            });
-        };
-        self.hits.count(number as usize);
-        let Some(chunk) = chunk else { return Ok(None) };
+        let chunks = self.chunks.len();
+        let chunk = self.chunks.get(number as usize);
+        let chunk = chunk.ok_or(Some(Stray::Chunk { number, chunks }))?;
+        let chunk = chunk.as_deref().ok_or(None)?;
         let index = page as u32 % CHUNK_ENTRIES;
         let uploaded = chunk.uploaded.load(Ordering::Acquire);
         let (word, shift) = self.geometry.place(index);
         match chunk.words.get(word) {
             Some(word) if index < uploaded => {
                 let word = word.load(Ordering::Relaxed);
-                Ok(Some(self.geometry.entry(word, shift)))
+                Ok((chunk, self.geometry.entry(word, shift)))
             }
-            _ => Err(Stray::Entry { index, uploaded }),
+            _ => Err(Some(Stray::Entry { index, uploaded })),
+        }
+    }
+
+    /// Returns the I/Os that fell into the chunks that have a count of their own.
+    fn hits(&self) -> impl Iterator<Item = u64> + '_ {
+        let counts = self.chunks.len().min(Self::MAX_HITS);
+        (0..counts).map(|number| dm::Count::of(&self.hits, number).sum())
+    }
+
+    /// Counts an I/O that fell into the chunk of `page`, where the table has room for such a chunk.
+    fn hit(&self, page: u64) {
+        let number = (page >> abi::CHUNK_PTE_SHIFT) as usize;
+        if number < self.chunks.len() {
+            dm::Count::of(&self.hits, number).add();
         }
     }
 
@@ -1564,14 +1698,14 @@ impl PageTable {
         let missing = self.chunks[chunks.clone()]
             .iter()
             .filter(|chunk| chunk.is_none());
-        let words = self.geometry.words(CHUNK_ENTRIES);
+        let words = self.geometry.chunk_words();
         let bytes = missing.count() * (words * size_of::<u32>() + size_of::<Chunk>());
         if !dm::is_below_memory(bytes) {
             return Err(Refusal::NoMemoryForTable);
         }
         for number in chunks {
             if self.chunks[number].is_none() {
-                let chunk = Chunk::new(self.geometry)
+                let chunk = Chunk::new(self.geometry, dm::Count::of(&self.hits, number))
                     .and_then(|chunk| Arc::new(chunk, GFP_KERNEL))
                     .map_err(|_| Refusal::NoMemoryForChunk { number })?;
                 self.chunks[number] = Some(chunk);
@@ -1588,23 +1722,30 @@ impl PageTable {
 
     /// Writes values for these pages into their chunks, which are all there.
     fn write(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) {
-        let mut first = pages.start;
-        for number in chunks_of(&pages) {
-            let start = number as u32 * CHUNK_ENTRIES;
-            let count = (pages.end - first).min(CHUNK_ENTRIES - (first - start));
-            if let Some(chunk) = &self.chunks[number] {
-                let values = values.by_ref().take(count as usize);
-                chunk.write(self.geometry, first - start, values);
-            }
-            first += count;
+        for (chunk, entries) in self.parts(pages) {
+            let values = values.by_ref().take(entries.len());
+            chunk.write(self.geometry, entries.start, values);
         }
+    }
+
+    /// Returns the chunks of these pages, which are all there, and which of their entries these are.
+    fn parts(&self, pages: Range<u32>) -> impl Iterator<Item = (&Chunk, Range<u32>)> {
+        chunks_of(&pages).filter_map(move |number| {
+            let start = number as u32 * CHUNK_ENTRIES;
+            let first = pages.start.saturating_sub(start);
+            let end = (pages.end - start).min(CHUNK_ENTRIES);
+            Some((self.chunks[number].as_deref()?, first..end))
+        })
     }
 }
 
 /// Returns the chunks that these pages are in.
 fn chunks_of(pages: &Range<u32>) -> Range<usize> {
-    let first = pages.start >> abi::CHUNK_PTE_SHIFT;
-    first as usize..pages.end.div_ceil(CHUNK_ENTRIES) as usize
+    let first = (pages.start >> abi::CHUNK_PTE_SHIFT) as usize;
+    if pages.is_empty() {
+        return first..first;
+    }
+    first..pages.end.div_ceil(CHUNK_ENTRIES) as usize
 }
 
 /// Returns how many chunks a table of so many entries has.
@@ -2001,7 +2142,7 @@ impl PageSize {
     fn page_of(&self, offset: u64) -> u64 {
         let offset = u128::from(offset << (u64::BITS - Self::SECTOR_BITS));
         let product = offset.wrapping_mul(u128::from(self.multiplier));
-        (product >> u64::BITS) as u64 >> self.shift
+        ((product >> u64::BITS) as u64).wrapping_shr(self.shift)
     }
 }
 
@@ -2013,8 +2154,10 @@ struct Switch {
     volume: Arc<Volume>,
     place: Place,
     volumes: Arc<Volumes>,
-    /// I/Os that the page table had a device for, and those that it had none for.
-    ios: dm::Counters,
+    /// I/Os that the page table had a device for.
+    remapped: dm::Count,
+    /// I/Os that it had none for.
+    unmapped: dm::Count,
 }
 
 /// Paths that a line of the kernel's own target may have: as many as fit behind its context of 40 bytes,
@@ -2022,30 +2165,6 @@ struct Switch {
 const MAX_PATHS: u32 = ((4 << 20) - 40) / 16;
 
 impl Switch {
-    const REMAPPED: usize = 0;
-    const UNMAPPED: usize = 1;
-
-    /// Returns the device that the page table has for the I/O at `offset`.
-    fn find(&self, offset: u64) -> Option<usize> {
-        let guard = rcu::read_lock();
-        let table = self.volume.table.read(&guard)?;
-        let found = match table.find(self.page_size.page_of(offset)) {
-            Ok(Some(number)) if number >= self.volume.shape.dev_count => {
-                Err(Stray::Device { number, offset })
-            }
-            found => found,
-        };
-        match found {
-            Ok(number) => number.map(|number| number as usize),
-            Err(stray) => {
-                if dm::may_warn(c"switch_map") {
-                    pr_warn!("switch_map WARNING: {stray}\n");
-                }
-                None
-            }
-        }
-    }
-
     /// Checks what neither userland's lines nor device-mapper say of a device: whether its blocks can be
     /// divided into pages of so many sectors. Returns what is wrong with it.
     fn check_device(device: &dm::Device, page_size: u32) -> Result<(), &'static CStr> {
@@ -2191,6 +2310,7 @@ impl Switch {
         constructor.reserve(shape.dev_count as usize)?;
         constructor.split_at(shape.page_size)?;
         let volume = Volume::new(constructor.device_number(), shape);
+        let ios = dm::Counters::new(2)?;
         Ok(Self {
             page_size: PageSize::new(shape.page_size),
             pages: constructor.len().div_ceil(shape.page_size.into()),
@@ -2200,7 +2320,8 @@ impl Switch {
                 begin: constructor.begin(),
             },
             volumes: volumes.clone(),
-            ios: dm::Counters::new(2)?,
+            remapped: dm::Count::of(&ios, 0),
+            unmapped: dm::Count::of(&ios, 1),
         })
     }
 
@@ -2217,6 +2338,8 @@ impl dm::Target for Switch {
     const OUT_OF_MEMORY: &'static CStr = c"Cannot allocate redirect context";
 
     type Shared = Arc<Volumes>;
+    /// Nothing is said of a page of which nothing was uploaded.
+    type Stray = Option<Stray>;
 
     fn new(
         volumes: &Arc<Volumes>,
@@ -2230,16 +2353,29 @@ impl dm::Target for Switch {
         }
     }
 
-    fn map(&self, offset: u64) -> usize {
-        match self.find(offset) {
-            Some(number) => {
-                self.ios.count(Self::REMAPPED);
-                number
-            }
-            None => {
-                self.ios.count(Self::UNMAPPED);
-                0
-            }
+    #[inline]
+    fn route<'a>(
+        &'a self,
+        offset: u64,
+        devices: &'a [dm::Device],
+        reading: &'a dm::Reading,
+    ) -> Result<dm::Route<'a>, Option<Stray>> {
+        let table = self.volume.table.read(reading).ok_or(None)?;
+        let (chunk, number) = table.find(self.page_size.page_of(offset))?;
+        let device = devices.get(number as usize);
+        Ok(dm::Route {
+            device: device.ok_or(Some(Stray::Device { number, offset }))?,
+            counts: [&self.remapped, &chunk.hits],
+        })
+    }
+
+    fn strayed(&self, offset: u64, stray: Option<Stray>) {
+        self.unmapped.add();
+        if let Some(table) = self.volume.table.read(&dm::Reading::begin()) {
+            table.hit(self.page_size.page_of(offset));
+        }
+        if let Some(stray) = stray.filter(|_| dm::may_warn(c"switch_map")) {
+            pr_warn!("switch_map WARNING: {stray}\n");
         }
     }
 
@@ -2261,10 +2397,7 @@ impl dm::Target for Switch {
         }
         let [first, second] = *self.volume.userland.lock();
         write!(line, " {first:08x} {second:08x}")?;
-        for count in self.ios.sums() {
-            write!(line, " {count}")?;
-        }
-        Ok(())
+        write!(line, " {} {}", self.remapped.sum(), self.unmapped.sum())
     }
 
     fn table(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
@@ -2314,10 +2447,10 @@ impl dm::Target for Switch {
             );
             return Err(EINVAL);
         }
-        let guard = rcu::read_lock();
-        let table = self.volume.table.read(&guard);
+        let reading = dm::Reading::begin();
+        let table = self.volume.table.read(&reading);
         write!(answer, "{}", table.map_or(0, |table| table.chunks.len()))?;
-        for hits in table.iter().flat_map(|table| table.hits.sums()) {
+        for hits in table.iter().flat_map(|table| table.hits()) {
             write!(answer, " {hits}")?;
         }
         Ok(())
@@ -2327,8 +2460,8 @@ impl dm::Target for Switch {
         let number = match self.volume.shape.line {
             Line::V3 => 0,
             Line::InTree => {
-                let guard = rcu::read_lock();
-                let table = self.volume.table.read(&guard);
+                let reading = dm::Reading::begin();
+                let table = self.volume.table.read(&reading);
                 table.map_or(0, |table| table.entry(0) as usize)
             }
         };
@@ -2437,7 +2570,7 @@ impl<'a> Upload<'a> {
             .filter(|bits| bits.get() <= u32::BITS)
             .ok_or(Refusal::InvalidEntrySize { pte_bits })?;
         let geometry = Geometry::new(pte_bits);
-        let fields = geometry.fields;
+        let fields = geometry.fields();
         if first % fields != 0 {
             return Err(Refusal::Unaligned { first, fields });
         }
@@ -2480,15 +2613,13 @@ impl<'a> Upload<'a> {
 
     /// Returns the entry at `index`, which is below `count`.
     fn entry(&self, index: u32) -> u32 {
-        let Geometry {
-            fields, pte_bits, ..
-        } = self.geometry;
+        let fields = self.geometry.fields();
         let start = (index / fields) as usize * size_of::<u32>();
         let there = &self.words[start..self.words.len().min(start + size_of::<u32>())];
         let mut word = [0; size_of::<u32>()];
         word[..there.len()].copy_from_slice(there);
-        self.geometry
-            .entry(u32::from_ne_bytes(word), index % fields * pte_bits)
+        let shift = index % fields * self.geometry.pte_bits;
+        self.geometry.entry(u32::from_ne_bytes(word), shift)
     }
 }
 

@@ -8,6 +8,7 @@
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/ratelimit.h>
+#include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
 #include <net/genetlink.h>
 
@@ -15,6 +16,26 @@
 
 void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 {
+	bio_set_dev(bio, bdev);
+}
+
+void helper_rcu_read_lock_sched(void)
+{
+	rcu_read_lock_sched();
+}
+
+void helper_rcu_read_unlock_sched(void)
+{
+	rcu_read_unlock_sched();
+}
+
+/* What a bio that is mapped takes, behind the lookup. */
+void helper_bio_follow(struct bio *bio, struct block_device *bdev,
+		       u64 __percpu *first, u64 __percpu *second)
+{
+	this_cpu_inc(*first);
+	this_cpu_inc(*second);
+	rcu_read_unlock_sched();
 	bio_set_dev(bio, bdev);
 }
 
