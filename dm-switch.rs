@@ -1514,6 +1514,11 @@ impl Geometry {
         (CHUNK_ENTRIES * self.width / u32::BITS) as usize
     }
 
+    /// Whether a message's words are as a chunk's.
+    fn is_the_same_in_chunks(self) -> bool {
+        self.width == self.pte_bits
+    }
+
     /// Returns the word that holds an entry of a chunk, and by how many bits it is shifted there.
     fn place(self, index: u32) -> (usize, u32) {
         let bit = index.wrapping_mul(self.width);
@@ -1540,16 +1545,13 @@ struct Chunk {
 
 impl Chunk {
     fn new(geometry: Geometry, hits: dm::Count) -> Result<Self, AllocError> {
-        let words = geometry.chunk_words();
-        let mut chunk = Self {
+        let mut words = KVVec::with_capacity(geometry.chunk_words(), GFP_KERNEL)?;
+        while words.push_within_capacity(AtomicU32::new(0)).is_ok() {}
+        Ok(Self {
             uploaded: AtomicU32::new(0),
-            words: KVVec::with_capacity(words, GFP_KERNEL)?,
+            words,
             hits,
-        };
-        for _ in 0..words {
-            chunk.words.push(AtomicU32::new(0), GFP_KERNEL)?;
-        }
-        Ok(chunk)
+        })
     }
 
     /// Replaces the entries from `first` on. One writer at a time may do so; a reader sees each
@@ -1563,6 +1565,23 @@ impl Chunk {
             word.store(others | (value << shift), Ordering::Relaxed);
             end = index + 1;
         }
+        self.publish(end);
+    }
+
+    /// Replaces the entries from `first` on, which begins a word, with those in the words, likewise.
+    fn write_words(&self, geometry: Geometry, first: u32, words: &[u8]) {
+        let (place, _) = geometry.place(first);
+        let words = words.chunks_exact(size_of::<u32>());
+        let count = words.len() as u32 * geometry.fields().get();
+        for (place, word) in self.words[place..].iter().zip(words) {
+            let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+            place.store(word, Ordering::Relaxed);
+        }
+        self.publish(first + count);
+    }
+
+    /// Has readers see the entries in front of `end`, which were written.
+    fn publish(&self, end: u32) {
         if end > self.uploaded.load(Ordering::Relaxed) {
             // After the entries, for readers that see it.
             self.uploaded.store(end, Ordering::Release);
@@ -1728,6 +1747,16 @@ impl PageTable {
         }
     }
 
+    /// Writes the words of an upload's entries, which are as a chunk's, into their chunks, which are all
+    /// there.
+    fn write_words(&self, pages: Range<u32>, mut words: &[u8]) {
+        for (chunk, entries) in self.parts(pages) {
+            let here;
+            (here, words) = words.split_at(self.geometry.words(entries.len() as u32) * 4);
+            chunk.write_words(self.geometry, entries.start, here);
+        }
+    }
+
     /// Returns the chunks of these pages, which are all there, and which of their entries these are.
     fn parts(&self, pages: Range<u32>) -> impl Iterator<Item = (&Chunk, Range<u32>)> {
         chunks_of(&pages).filter_map(move |number| {
@@ -1823,7 +1852,7 @@ impl Volume {
         let anew = live.is_some() && same.is_none();
         let retired = match same {
             Some(table) if upload.count > 0 && table.has_chunks(upload.chunks()) => {
-                table.write(upload.pages(), upload.entries());
+                upload.write(table);
                 None
             }
             _ => {
@@ -1832,7 +1861,7 @@ impl Volume {
                     next.chunks[upload.chunks().start] = None;
                 }
                 let next = next.with_chunks(upload.chunks())?;
-                next.write(upload.pages(), upload.entries());
+                upload.write(&next);
                 Some(writer.replace(next))
             }
         };
@@ -2606,9 +2635,21 @@ impl<'a> Upload<'a> {
         chunks_of(&self.pages())
     }
 
-    /// Returns the entries.
-    fn entries(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.count).map(|index| self.entry(index))
+    /// Writes the entries into the chunks of `table`, which has this geometry and these chunks.
+    fn write(&self, table: &PageTable) {
+        let Range { start, end } = self.pages();
+        let fields = self.geometry.fields().get();
+        let whole = if self.geometry.is_the_same_in_chunks() {
+            (self.count / fields).min((self.words.len() / size_of::<u32>()) as u32)
+        } else {
+            0
+        };
+        let middle = start + whole * fields;
+        table.write_words(start..middle, self.words);
+        table.write(
+            middle..end,
+            (middle - start..self.count).map(|index| self.entry(index)),
+        );
     }
 
     /// Returns the entry at `index`, which is below `count`.
