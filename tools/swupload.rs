@@ -13,6 +13,7 @@ use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::iter;
+use std::mem;
 use std::ops::{Range, RangeInclusive};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
@@ -393,7 +394,10 @@ impl Target {
         let mut bytes = words.map(u32::to_ne_bytes).concat();
         bytes.extend(self.dev_count.to_ne_bytes());
         bytes.extend([self.pte_bits as u8, 0]);
-        bytes.extend(window.words.iter().flat_map(|word| word.to_ne_bytes()));
+        bytes.reserve_exact(4 * window.words.len());
+        for word in &window.words {
+            bytes.extend_from_slice(&word.to_ne_bytes());
+        }
         bytes
     }
 }
@@ -584,7 +588,7 @@ fn switch(length: u64, line: &str) -> Result<Switch, String> {
     }
 }
 
-/// What FILE holds, its comments blanked, and the name that faults in it are reported by.
+/// What FILE holds, and the name that faults in it are reported by.
 struct Source {
     name: String,
     bytes: Vec<u8>,
@@ -607,22 +611,12 @@ impl Source {
             let limit = FILE_LIMIT >> 20;
             return Err(bad(format!("{name} is larger than {limit} MiB")));
         }
-        Ok(Source::new(name, bytes))
-    }
-
-    fn new(name: &str, mut bytes: Vec<u8>) -> Self {
-        for line in bytes.split_mut(|byte| *byte == b'\n') {
-            let code = line.iter().take_while(|byte| **byte != b'#').count();
-            line[code..].fill(b' ');
-        }
         let name = name.into();
-        Source { name, bytes }
+        Ok(Source { name, bytes })
     }
 
-    /// What white space parts.
-    fn tokens(&self) -> impl Iterator<Item = &[u8]> {
-        let words = self.bytes.split(u8::is_ascii_whitespace);
-        words.filter(|word| !word.is_empty())
+    fn tokens(&self) -> Tokens<'_> {
+        Tokens { rest: &self.bytes }
     }
 
     /// Says what is wrong with `piece`, a part of this file's own bytes.
@@ -656,6 +650,61 @@ impl Source {
     }
 }
 
+/// What white space and comments part.
+struct Tokens<'a> {
+    rest: &'a [u8],
+}
+
+impl Tokens<'_> {
+    /// The next token, if it is here, with white space behind it, and one hexadecimal digit below `limit`,
+    /// 16 at most. Most are.
+    fn digit(&mut self, limit: u32) -> Option<u32> {
+        let [digit, space, rest @ ..] = self.rest else {
+            return None;
+        };
+        let value = KINDS[usize::from(*digit)].into();
+        if value >= limit || KINDS[usize::from(*space)] != SPACE {
+            return None;
+        }
+        self.rest = rest;
+        Some(value)
+    }
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.rest = self.rest.trim_ascii_start();
+        while self.rest.first() == Some(&b'#') {
+            let comment = self.rest.iter().position(|byte| *byte == b'\n');
+            self.rest = self.rest[comment.unwrap_or(self.rest.len())..].trim_ascii_start();
+        }
+        let parts = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'#';
+        let length = self.rest.iter().position(parts).unwrap_or(self.rest.len());
+        let (token, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        (length > 0).then_some(token)
+    }
+}
+
+const SPACE: u8 = 16;
+
+/// What each byte is: a hexadecimal digit's value, white space, or something else.
+static KINDS: [u8; 256] = {
+    let mut kinds = [u8::MAX; 256];
+    let mut byte = 0;
+    while byte < kinds.len() {
+        if let Some(digit) = (byte as u8 as char).to_digit(16) {
+            kinds[byte] = digit as u8;
+        } else if (byte as u8).is_ascii_whitespace() {
+            kinds[byte] = SPACE;
+        }
+        byte += 1;
+    }
+    kinds
+};
+
 /// A token or a part of it for a text, cut to what a line has room for.
 fn shown(piece: &[u8]) -> String {
     match piece.get(..24) {
@@ -664,12 +713,62 @@ fn shown(piece: &[u8]) -> String {
     }
 }
 
-/// Consecutive pages with the same value: the entry of each page or, in a packed file, the word
-/// of each `unit_pages`.
-struct Span {
+/// Consecutive pages, of which the first begins a word.
+struct Stretch {
     pages: Range<u32>,
-    unit_pages: u32,
-    value: u32,
+    /// Their words, and how often each comes.
+    words: Vec<(u32, u32)>,
+    /// Bits of the last word that have entries, 0 where no more go in.
+    used: u32,
+}
+
+impl Stretch {
+    fn new(first: u32) -> Self {
+        Stretch {
+            pages: first..first,
+            words: Vec::new(),
+            used: 0,
+        }
+    }
+
+    /// Adds a page for each entry.
+    fn extend(&mut self, pte_bits: u32, entries: impl Iterator<Item = u32>) {
+        let mut used = self.used;
+        let begun = if used > 0 { self.words.pop() } else { None };
+        let mut word = begun.map_or(0, |(word, _)| word);
+        let mut pages = 0;
+        for entry in entries {
+            word |= entry << used;
+            used += pte_bits;
+            if used + pte_bits > u32::BITS {
+                self.words.push((word, 1));
+                (word, used) = (0, 0);
+            }
+            pages += 1;
+        }
+        self.pages.end += pages;
+        if used > 0 {
+            self.words.push((word, 1));
+        }
+        self.used = used;
+    }
+
+    /// Adds `count` pages with the same entry.
+    fn repeat(&mut self, pte_bits: u32, entry: u32, count: u32) {
+        let word_pages = u32::BITS / pte_bits;
+        let begun = match self.used {
+            0 => 0,
+            used => count.min(word_pages - used / pte_bits),
+        };
+        self.extend(pte_bits, iter::repeat_n(entry, begun as usize));
+        let (words, rest) = ((count - begun) / word_pages, (count - begun) % word_pages);
+        if words > 0 {
+            let entries = (0..word_pages).map(|at| entry << (at * pte_bits));
+            self.words.push((entries.sum(), words));
+            self.pages.end += words * word_pages;
+        }
+        self.extend(pte_bits, iter::repeat_n(entry, rest as usize));
+    }
 }
 
 /// One message's share of a page table.
@@ -698,23 +797,38 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The pages that FILE gives, from page `next` on.
-    fn read(&self, mut next: u32) -> Result<Vec<Span>, Failure> {
-        let source = self.source;
-        let mut spans = Vec::new();
-        for token in source.tokens() {
+    /// The pages that FILE gives, from page `first` on.
+    fn read(&self, first: u32) -> Result<Vec<Stretch>, Failure> {
+        let Reader { source, target, .. } = *self;
+        // Of a packed file each token is a word.
+        let limit = match self.packed {
+            true => 0,
+            false => target.dev_count.min(16).into(),
+        };
+        let mut tokens = source.tokens();
+        let (mut stretches, mut stretch) = (Vec::new(), Stretch::new(first));
+        loop {
+            let left = (target.page_total - stretch.pages.end) as usize;
+            let digits = iter::from_fn(|| tokens.digit(limit));
+            stretch.extend(target.pte_bits, digits.take(left));
+            let Some(token) = tokens.next() else {
+                break;
+            };
             if let [b'@', page @ ..] = token {
-                next = self.page(token, page, next)?;
+                let page = self.page(token, page, stretch.pages.end)?;
+                if page != stretch.pages.end {
+                    stretches.push(mem::replace(&mut stretch, Stretch::new(page)));
+                }
             } else {
-                let span = self.span(token, next)?;
-                next = span.pages.end;
-                spans.push(span);
+                self.add(token, &mut stretch)?;
             }
         }
-        if spans.is_empty() {
+        stretches.push(stretch);
+        stretches.retain(|stretch| !stretch.pages.is_empty());
+        if stretches.is_empty() {
             return source.fault(&source.bytes, "the file gives no page (it is empty)");
         }
-        Ok(spans)
+        Ok(stretches)
     }
 
     /// The page to go on at, not inside a word unless no page is left out.
@@ -736,8 +850,13 @@ impl Reader<'_> {
         self.source.fault(token, format!("{token_text} {wrong}"))
     }
 
-    /// The pages from `next` on that `VALUE` or `VALUE*COUNT` is for.
-    fn span(&self, token: &[u8], next: u32) -> Result<Span, Failure> {
+    /// Adds the pages that `VALUE` or `VALUE*COUNT` is for.
+    fn add(&self, token: &[u8], stretch: &mut Stretch) -> Result<(), Failure> {
+        let Target {
+            pte_bits,
+            page_total,
+            ..
+        } = *self.target;
         let mut parts = token.splitn(2, |byte| *byte == b'*');
         let value = self.value(parts.next().unwrap_or_default())?;
         let count = parts.next().map_or(Ok(1), |count| self.count(count))?;
@@ -745,8 +864,8 @@ impl Reader<'_> {
             true => self.target.word_pages(),
             false => 1,
         };
-        let (first, total) = (u64::from(next), u64::from(self.target.page_total));
-        let end = first + count * u64::from(unit_pages);
+        let (first, total) = (u64::from(stretch.pages.end), u64::from(page_total));
+        let end = first + u64::from(count) * u64::from(unit_pages);
         // Only the pages of a device's last word may be fewer than it has room for.
         if end - u64::from(unit_pages) >= total {
             let (range, last) = (format!("{first}-{}", end - 1), total - 1);
@@ -754,12 +873,13 @@ impl Reader<'_> {
             let token_text = shown(token);
             return self.source.fault(token, format!("{token_text} {wrong}"));
         }
-        let pages = next..end.min(total) as u32;
-        Ok(Span {
-            pages,
-            unit_pages,
-            value,
-        })
+        if self.packed {
+            stretch.words.push((value, count));
+            stretch.pages.end = end.min(total) as u32;
+        } else {
+            stretch.repeat(pte_bits, value, count);
+        }
+        Ok(())
     }
 
     /// The entry, or the packed word.
@@ -785,46 +905,41 @@ impl Reader<'_> {
     }
 
     /// The number after `*`.
-    fn count(&self, piece: &[u8]) -> Result<u64, Failure> {
-        const LIMIT: u64 = u32::MAX as u64;
+    fn count(&self, piece: &[u8]) -> Result<u32, Failure> {
         let source = self.source;
-        match source.number(piece, 10, "the count after *")? {
-            0 => source.fault(piece, "a count of 0 gives no page; it must be 1 or more"),
-            count @ ..=LIMIT => Ok(count),
-            _ => source.fault(piece, format!("count {} is above {LIMIT}", shown(piece))),
+        let count = source.number(piece, 10, "the count after *")?;
+        match u32::try_from(count) {
+            Ok(0) => source.fault(piece, "a count of 0 gives no page; it must be 1 or more"),
+            Ok(count) => Ok(count),
+            Err(_) => {
+                let text = format!("count {} is above {}", shown(piece), u32::MAX);
+                source.fault(piece, text)
+            }
         }
     }
 }
 
 /// Cuts a page table into windows of `message_bytes` at most, in ascending order.
 fn windows(
-    spans: Vec<Span>,
+    stretches: Vec<Stretch>,
     target: &Target,
     message_bytes: usize,
 ) -> impl Iterator<Item = Window> {
-    let (pte_bits, word_pages) = (target.pte_bits, target.word_pages());
-    let (page_total, window_words) = (target.page_total, (message_bytes - TABLE_HEADER) / 4);
-    let window_pages = window_words * word_pages as usize;
-    let units = spans.into_iter().flat_map(|span| {
-        let (unit_pages, value) = (span.unit_pages, span.value);
-        let firsts = span.pages.step_by(unit_pages as usize);
-        firsts.map(move |page| (page, unit_pages, value))
-    });
-    let mut units = units.peekable();
-    iter::from_fn(move || {
-        let &(first, ..) = units.peek()?;
-        let (mut pages, mut words) = (first..first, Vec::new());
-        while let Some((page, unit_pages, value)) =
-            units.next_if(|(page, ..)| *page == pages.end && pages.len() < window_pages)
-        {
-            match (page % word_pages, words.last_mut()) {
-                (at @ 1.., Some(word)) => *word |= value << (at * pte_bits),
-                _ => words.push(value),
-            }
-            pages.end = page.saturating_add(unit_pages).min(page_total);
-        }
-        Some(Window { pages, words })
-    })
+    let window_words = (message_bytes - TABLE_HEADER) / 4;
+    let window_pages = window_words * target.word_pages() as usize;
+    stretches
+        .into_iter()
+        .flat_map(move |Stretch { pages, words, .. }| {
+            let each = words.into_iter();
+            let mut words = each.flat_map(|(word, count)| iter::repeat_n(word, count as usize));
+            pages
+                .clone()
+                .step_by(window_pages)
+                .map(move |first| Window {
+                    pages: first..pages.end.min(first.saturating_add(window_pages as u32)),
+                    words: words.by_ref().take(window_words).collect(),
+                })
+        })
 }
 
 /// Reads a message in hexadecimal, white space and comments anywhere.
@@ -1144,8 +1259,8 @@ fn plan(settings: &Settings, target: &Target) -> Result<Box<dyn Iterator<Item = 
         target,
         packed,
     };
-    let spans = reader.read(first)?;
-    Ok(Box::new(windows(spans, target, settings.message_bytes)))
+    let stretches = reader.read(first)?;
+    Ok(Box::new(windows(stretches, target, settings.message_bytes)))
 }
 
 /// Sends the messages, or prints them.
@@ -1253,7 +1368,10 @@ mod tests {
     }
 
     fn source(text: &str) -> Source {
-        Source::new("f", text.into())
+        Source {
+            name: "f".into(),
+            bytes: text.into(),
+        }
     }
 
     #[test]
@@ -1291,7 +1409,7 @@ mod tests {
             target: &target,
             packed: false,
         };
-        let spans = reader.read(0).unwrap();
+        let stretches = reader.read(0).unwrap();
         let window = |pages, words: &[u32]| Window {
             pages,
             words: words.to_vec(),
@@ -1301,7 +1419,7 @@ mod tests {
             window(8..11, &[0x321]),
             window(24..30, &[0x11_1100]),
         ];
-        assert!(windows(spans, &target, TABLE_HEADER + 7).eq(expected));
+        assert!(windows(stretches, &target, TABLE_HEADER + 7).eq(expected));
     }
 
     #[test]
