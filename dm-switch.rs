@@ -24,6 +24,7 @@ use kernel::{
     fmt,
     new_mutex,
     prelude::*,
+    rbtree::RBTree,
     str::Formatter,
     sync::{
         Arc,
@@ -1803,12 +1804,13 @@ struct Shape {
     page_size: u32,
 }
 
+/// The major and minor number of a mapped device.
+type DeviceNumber = (u32, u32);
+
 /// What an upload reaches of a switch device.
 #[pin_data]
 struct Volume {
-    /// The mapped device's numbers.
-    major: u32,
-    minor: u32,
+    device: DeviceNumber,
     shape: Shape,
     #[pin]
     table: dm::Rcu<PageTable>,
@@ -1818,19 +1820,13 @@ struct Volume {
 }
 
 impl Volume {
-    fn new((major, minor): (u32, u32), shape: Shape) -> impl PinInit<Self, Error> {
+    fn new(device: DeviceNumber, shape: Shape) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            major,
-            minor,
+            device,
             shape,
             table <- dm::Rcu::new(),
             userland <- new_mutex!([0; 2]),
         })
-    }
-
-    /// Whether this is the mapped device of these numbers.
-    fn is_of(&self, major: u32, minor: u32) -> bool {
-        self.major == major && self.minor == minor
     }
 
     /// Puts an upload into the page table, or leaves everything as it is.
@@ -2077,18 +2073,18 @@ struct Place {
     begin: u64,
 }
 
-/// The volumes that uploads can be for, with the places of their switches, in the order in which these
-/// were constructed.
+/// The volumes that uploads can be for: of each mapped device, with the places of their switches, in the
+/// order in which these were constructed.
 #[pin_data]
 struct Volumes {
     #[pin]
-    list: Mutex<KVec<(Place, Arc<Volume>)>>,
+    devices: Mutex<RBTree<DeviceNumber, KVec<(Place, Arc<Volume>)>>>,
 }
 
 impl Volumes {
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            list <- new_mutex!(KVec::new()),
+            devices <- new_mutex!(RBTree::new()),
         })
     }
 
@@ -2099,28 +2095,38 @@ impl Volumes {
     /// Memory is not waited for: that may take a suspended switch, and the lock is needed to resume
     /// it.
     fn add(&self, place: Place, volume: Arc<Volume>) -> Result<Arc<Volume>> {
-        let mut list = self.list.lock();
-        let live = list.iter().find(|(other, live)| {
-            live.is_of(volume.major, volume.minor) && other.begin == place.begin
-        });
+        let mut devices = self.devices.lock();
+        let Some(switches) = devices.get_mut(&volume.device) else {
+            let mut switches = KVec::new();
+            switches.push((place, volume.clone()), GFP_ATOMIC)?;
+            devices.try_create_and_insert(volume.device, switches, GFP_ATOMIC)?;
+            return Ok(volume);
+        };
+        let mut live = switches.iter().map(|(place, live)| (place.begin, live));
+        let live = live.find(|(begin, _)| *begin == place.begin);
         let volume = live
             .filter(|(_, live)| live.shape == volume.shape && live.shape.line == Line::V3)
             .map_or(volume, |(_, live)| live.clone());
-        list.push((place, volume.clone()), GFP_ATOMIC)?;
+        switches.push((place, volume.clone()), GFP_ATOMIC)?;
         Ok(volume)
     }
 
-    /// Takes away what was added for a place, if anything was.
-    fn remove(&self, place: Place) {
-        self.list.lock().retain(|(other, _)| *other != place);
+    /// Takes away what was added for a place of the device, if anything was.
+    fn remove(&self, device: DeviceNumber, place: Place) {
+        let mut devices = self.devices.lock();
+        if let Some(switches) = devices.get_mut(&device) {
+            switches.retain(|(other, _)| *other != place);
+            if switches.is_empty() {
+                devices.remove(&device);
+            }
+        }
     }
 
     /// Returns the oldest volume of the device: where a second table is loaded, the live one.
-    fn find(&self, major: u32, minor: u32) -> Option<Arc<Volume>> {
-        let list = self.list.lock();
-        list.iter()
-            .find(|(_, volume)| volume.is_of(major, minor))
-            .map(|(_, volume)| volume.clone())
+    fn find(&self, device: DeviceNumber) -> Option<Arc<Volume>> {
+        let devices = self.devices.lock();
+        let (_, volume) = devices.get(&device)?.first()?;
+        Some(volume.clone())
     }
 
     /// Puts an upload into its volume's page table, or leaves everything as it is.
@@ -2128,7 +2134,7 @@ impl Volumes {
     /// Returns the table that was replaced, if one was.
     fn upload(&self, upload: &Upload<'_>) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
         let Upload { major, minor, .. } = *upload;
-        self.find(major, minor)
+        self.find((major, minor))
             .ok_or(Refusal::NoDevice { major, minor })?
             .apply(upload)
     }
@@ -2500,7 +2506,7 @@ impl dm::Target for Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        self.volumes.remove(self.place);
+        self.volumes.remove(self.volume.device, self.place);
     }
 }
 
