@@ -2073,12 +2073,15 @@ struct Place {
     begin: u64,
 }
 
-/// The volumes that uploads can be for: of each mapped device, with the places of their switches, in the
-/// order in which these were constructed.
+/// The switches of a mapped device, where they stand and their volumes, in the order in which they were
+/// constructed.
+type Switches = KVec<(Place, Arc<Volume>)>;
+
+/// The volumes that uploads can be for.
 #[pin_data]
 struct Volumes {
     #[pin]
-    devices: Mutex<RBTree<DeviceNumber, KVec<(Place, Arc<Volume>)>>>,
+    devices: Mutex<RBTree<DeviceNumber, Switches>>,
 }
 
 impl Volumes {
@@ -2097,7 +2100,7 @@ impl Volumes {
     fn add(&self, place: Place, volume: Arc<Volume>) -> Result<Arc<Volume>> {
         let mut devices = self.devices.lock();
         let Some(switches) = devices.get_mut(&volume.device) else {
-            let mut switches = KVec::new();
+            let mut switches = Switches::new();
             switches.push((place, volume.clone()), GFP_ATOMIC)?;
             devices.try_create_and_insert(volume.device, switches, GFP_ATOMIC)?;
             return Ok(volume);
