@@ -11,10 +11,8 @@
 # (7.3.4+deb13-amd64).  What is in the cache already is preferred to what the archive has.
 
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/series.sh"
 cd "$top"
-
-# The series that the module supports, oldest first.
-series=(7.2 7.3)
 
 kernels=$cache/kernel-${root##*-}
 want=${KVER:-${series[-1]}}

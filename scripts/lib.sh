@@ -116,12 +116,13 @@ sources() {
 	printf 'deb %s %s main\n' "$uri" "$suite" "$uri" "$suite-updates" "$uri" "$suite-backports"
 }
 
+# make_root PACKAGE... DIR: make a Debian with these packages.
 make_root() {
-	local dir=$1
+	local dir=${*: -1}
 	sources >"$dir.sources"
 	apt-config dump --format '%f "%v";%n' Acquire | { grep -i '::proxy ' || :; } >"$dir.proxy"
 	mmdebstrap --variant=apt --aptopt='APT::Install-Recommends "false"' --aptopt="$dir.proxy" \
-		--dpkgopt=force-unsafe-io --include="${root_packages[*]}" "$suite" "$dir" - <"$dir.sources"
+		--dpkgopt=force-unsafe-io --include="${*:1:$#-1}" "$suite" "$dir" - <"$dir.sources"
 	rm -f "$dir.sources" "$dir.proxy"
 }
 
@@ -131,19 +132,26 @@ install_host_packages() {
 	apt-get install -y --no-install-recommends "${host_packages[@]}"
 }
 
-# need_root: see to it that the build root is there.
-need_root() {
+# need_debian DIR WHAT PACKAGE...: see to it that WHAT is there in DIR, a Debian with these packages.
+need_debian() {
+	local dir=$1 what=$2
+	shift 2
 	[ "$(dpkg --print-architecture)" = amd64 ] || die "only amd64 is supported"
-	if [ ! -e "$root/.whole" ] || ! command -v bwrap >/dev/null; then
+	if [ ! -e "$dir/.whole" ] || ! command -v bwrap >/dev/null; then
 		[ "$(id -u)" = 0 ] ||
-			die "the first run installs ${host_packages[*]} and a build root: run it as root"
+			die "the first run installs ${host_packages[*]} and a $what: run it as root"
 		# apt itself does not wait for another run's.
 		(
 			flock 9
 			step "installing ${host_packages[*]}" install_host_packages
 		) 9>/run/lock/dm-switch
 	fi
-	once "$root" "making the build root (Debian $suite)" make_root
+	once "$dir" "making the $what (Debian $suite)" make_root "$@"
+}
+
+# need_root: see to it that the build root is there.
+need_root() {
+	need_debian "$root" "build root" "${root_packages[@]}"
 }
 
 # need_kernel: see to it that the kernel is there, and set what kernel.sh prints.
