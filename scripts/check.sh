@@ -6,9 +6,10 @@
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
-# costs half as much again.  A test that needs more has "# processors: 2" in it, one for which the
-# kernel needs parameters has "# kernel: ", one that needs the programs and modules of storage.cpio or
-# array.cpio has "# image: storage" or "# image: array", and only those that need the same share a guest.
+# costs half as much again.  A test that needs more has "# processors: 2" in it, one that counts
+# instructions "# processors: counted", one for which the kernel needs parameters has "# kernel: ", one
+# that needs the programs and modules of storage.cpio or array.cpio has "# image: storage" or
+# "# image: array", and only those that need the same share a guest.
 # Tests of tests/host run in the build root.
 
 . "$(dirname "$0")/guest.sh"

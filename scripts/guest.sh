@@ -43,11 +43,14 @@ prepare_guest() {
 
 # emulate INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
 emulate() {
-	local initrd=$1 seconds=$2 processors=$3 run=$4 output=$5
+	local initrd=$1 seconds=$2 processors=(-smp "$3") run=$4 output=$5
+	if [ "$3" = counted ]; then
+		processors=(-smp 1 -icount "shift=0,sleep=off")
+	fi
 	shift 5
 	# Without rdrand, programs that make a UUID wait seconds for random numbers.
 	in_root timeout --foreground "$seconds" qemu-system-x86_64 \
-		-accel tcg -cpu qemu64,+rdrand -smp "$processors" -m 1500 \
+		-accel tcg -cpu qemu64,+rdrand "${processors[@]}" -m 1500 \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
@@ -62,7 +65,8 @@ is_up() {
 
 # boot INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest with this file
 # system and so many processors, for so many seconds at most, with more parameters for its kernel.  What
-# it prints goes to OUTPUT, the kernel's log to OUTPUT.log.
+# it prints goes to OUTPUT, the kernel's log to OUTPUT.log.  "counted" processors are one, and a clock on
+# which each of its instructions takes a nanosecond.
 #
 # Once in some hundred times the emulator does not get the kernel as far as the guest's first process: a
 # guest that is not there in a minute is started again.

@@ -1,0 +1,116 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# What I/O, uploads and devices cost, in a guest with "counted" processors: a nanosecond is an instruction.
+
+. /t/lib/switch.sh
+
+tracing=/sys/kernel/tracing
+
+# endless_disks COUNT: make /dev/nullb0 and on, of 2 TiB, which answer at once and keep nothing.
+endless_disks() {
+	modprobe null_blk queue_mode=0 irqmode=0 gb=2048 "nr_devices=$1"
+}
+
+# endless_list COUNT: so many of these disks.
+endless_list() {
+	seq 0 $(($1 - 1)) | sed 's,^,/dev/nullb,'
+}
+
+# settle: wait for what the kernel still has to do behind its start, which would be counted, too.
+settle() {
+	sleep 20
+}
+
+# io_cost NAME read|write SIZE COUNT RUNS [PASSES]: the instructions of one read or write of so many bytes from
+# the begin of a mapped device on, the least of so many runs, of COUNT of them in each of PASSES.
+io_cost() {
+	io_count=$4 io_runs=$5 io_passes=${6:-1}
+	case $2 in
+	read) set -- "if=/dev/mapper/$1" of=/dev/null iflag=direct "bs=$3" "count=$4" ;;
+	write) set -- if=/dev/zero "of=/dev/mapper/$1" oflag=direct conv=notrunc "bs=$3" "count=$4" ;;
+	esac
+	for _ in $(seq "$io_runs"); do
+		for _ in $(seq "$io_passes"); do
+			dd "$@" 2>&1 | sed -n 's/.* copied, \([^ ]*\) s,.*/\1/p'
+		done | awk '{ sum += $1 } END { printf "%.9f\n", sum }'
+	done | sort -n | awk -v count=$((io_count * io_passes)) 'NR == 1 { printf "%d\n", $1 * 1e9 / count + 0.5 }'
+}
+
+# make_linear, make_kernels, make_ours PAGE_SIZE PAGES MEMBERS: make the mapped device vol, of these disks: of
+# dm-linear, of the kernel's own target, of this module's.
+make_linear() {
+	dmsetup create vol --table "0 $(($1 * $2)) linear /dev/nullb0 0"
+}
+make_kernels() {
+	# shellcheck disable=SC2046 # words
+	dmsetup create vol --table "0 $(($1 * $2)) switch $3 $1 0$(printf ' %s 0' $(endless_list "$3"))"
+}
+make_ours() {
+	# shellcheck disable=SC2046 # words
+	make_switch vol $(($1 * $2)) "$1" $(endless_list "$3")
+}
+
+# turns PAGES MEMBERS: a page table in which the members take turns, in lines of one turn each.
+turns() {
+	turn=$(seq 0 $(($2 - 1)) | awk '{ printf "%s%x", (NR > 1 ? " " : ""), $1 }')
+	yes "$turn" | head -n $(($1 / $2))
+	if [ $(($1 % $2)) -gt 0 ]; then
+		echo "$turn" | cut -d ' ' -f "1-$(($1 % $2))"
+	fi
+}
+
+# traced EVENTS COMMAND...: run a command, and put the events, of all processes, into /tmp/trace.
+traced() {
+	traced_events=$1
+	shift
+	mount -t tracefs tracing $tracing
+	echo 32768 >$tracing/buffer_size_kb
+	echo x86-tsc >$tracing/trace_clock
+	echo >$tracing/trace
+	for event in $traced_events; do
+		echo 1 >"$tracing/events/$event/enable"
+	done
+	"$@"
+	echo 0 >$tracing/events/enable
+	grep -v '^#' $tracing/trace >/tmp/trace
+	umount $tracing
+}
+
+# process_cost PROGRAM CALL COMMAND...: run a command, and print the instructions of all processes of PROGRAM
+# in it, from their execve to their exit, and those of them that were the kernel's, in the system call.
+process_cost() {
+	process_name=$1 process_call=$2
+	shift 2
+	traced "syscalls/sys_enter_execve syscalls/sys_enter_$process_call syscalls/sys_exit_$process_call \
+sched/sched_process_exit" "$@"
+	awk -v program="$process_name" -v call="sys_$process_call" '
+		index($1, program "-") != 1 { next }
+		{ time = $4 + 0 }
+		/sys_execve\(/ { begin = time }
+		index($0, call "(") { entered = time }
+		index($0, call " -> ") { called += time - entered }
+		/sched_process_exit: / { total += time - begin }
+		END { print total, called }' /tmp/trace
+}
+
+# upload_cost FILE: what an upload to vol costs: swupload's process, and the kernel's part of it.
+upload_cost() {
+	process_cost swupload write swupload vol "$1"
+}
+
+# held PROGRAM COMMAND...: run a command, and print the bytes that the kernel has allocated for processes of
+# PROGRAM in it and not freed.
+held() {
+	held_program=$1
+	shift
+	traced "kmem/kmalloc kmem/kmem_cache_alloc kmem/kfree kmem/kmem_cache_free percpu/percpu_alloc_percpu \
+percpu/percpu_free_percpu" "$@"
+	awk -v program="$held_program" '
+		match($0, / ptr=[^ ]*/) { place = substr($0, RSTART + 5, RLENGTH - 5) }
+		/free/ { delete bytes[place] }
+		index($1, program "-") == 1 && match($0, / bytes_alloc=[0-9]*/) {
+			bytes[place] = substr($0, RSTART + 13, RLENGTH - 13)
+		}
+		END { for (place in bytes) sum += bytes[place]; print sum + 0 }' /tmp/trace
+}
