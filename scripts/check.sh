@@ -15,7 +15,7 @@
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
-batch=15
+batch=20
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
 limit=200
