@@ -8,6 +8,7 @@
 #   make demo-multipath
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST=name runs one
+#   make bench        measure what it costs, and write BENCHMARKS.md
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko; KDIR=tree builds against that tree
 #   make tools        swupload
@@ -41,6 +42,9 @@ demo-multipath:
 check:
 	@scripts/check.sh
 
+bench:
+	@scripts/bench.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -53,4 +57,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order
 
-.PHONY: all module tools kernelinfo demo demo-multipath check lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check bench lint install uninstall clean
