@@ -17,12 +17,13 @@ introduction() {
 		# What it costs
 
 		`make bench` writes this page. Figures are instructions of an emulated processor, counted by QEMU
-		(`-icount shift=0,sleep=off`): times on shared machines do not repeat, these do to within about 5 for an
-		I/O. Each is the least of three runs of 50,000 I/Os of 4 KiB to null_blk devices, or as many as a read of
-		1 MiB is cut into, 5000 where it is not cut. All figures of a table are from one boot of the stock kernel.
+		(`-icount shift=0,sleep=off`), for times on shared machines do not repeat. What an I/O takes is the least
+		of 50,000 of them (of 1 MiB: as many as are cut into so many, 5000 where they are not cut) to null_blk
+		devices; that repeats exactly, and leaves out what comes between, as the clock's ticks do. All figures
+		of a table are from one boot of the stock kernel.
 
-		The module counts every I/O twice, for the status line and for the chunk, and may free a table that others
-		read; the kernel's own does neither.
+		The module counts every I/O twice, for the status line and for the chunk, and frees tables while others
+		read them; the kernel's own does neither.
 
 		![Instructions of an I/O, more than through dm-linear](BENCHMARKS.svg)
 	END

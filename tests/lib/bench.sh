@@ -9,24 +9,24 @@
 # Pages of the largest table that an upload can make.
 most=1048575
 
-# rows: what is measured: WHAT|mapped or unmapped|PAGE_SIZE|PAGES|MEMBERS|read or write|BYTES|COUNT|PASSES.
+# rows: what is measured: WHAT|mapped or unmapped|PAGE_SIZE|PAGES|MEMBERS|read or write|BYTES|COUNT.
 rows() {
 	cat <<-END
-		pages of 8 sectors|mapped|8|100000|4|read|4k|50000|1
-		pages of 24 sectors|mapped|24|100000|4|read|4k|50000|1
-		pages of 2048 sectors|mapped|2048|100000|4|read|4k|50000|1
-		pages of 30720 sectors|mapped|30720|100000|4|read|4k|50000|1
-		2 members, $most pages|mapped|8|$most|2|read|4k|50000|1
-		4 members, $most pages|mapped|8|$most|4|read|4k|50000|1
-		16 members, $most pages|mapped|8|$most|16|read|4k|50000|1
-		256 members, $most pages|mapped|8|$most|256|read|4k|50000|1
-		4 members, 1000 pages|mapped|8|1000|4|read|4k|1000|50
-		pages without an entry|unmapped|8|100000|4|read|4k|50000|1
-		writes, pages of 8 sectors|mapped|8|100000|4|write|4k|50000|1
-		writes, pages of 24 sectors|mapped|24|100000|4|write|4k|50000|1
-		1 MiB, pages of 8 sectors|mapped|8|100000|4|read|1M|391|1
-		1 MiB, pages of 24 sectors|mapped|24|100000|4|read|1M|600|1
-		1 MiB, pages of 2048 sectors|mapped|2048|100000|4|read|1M|5000|1
+		pages of 8 sectors|mapped|8|100000|4|read|4096|50000
+		pages of 24 sectors|mapped|24|100000|4|read|4096|50000
+		pages of 2048 sectors|mapped|2048|100000|4|read|4096|50000
+		pages of 30720 sectors|mapped|30720|100000|4|read|4096|50000
+		2 members, $most pages|mapped|8|$most|2|read|4096|50000
+		4 members, $most pages|mapped|8|$most|4|read|4096|50000
+		16 members, $most pages|mapped|8|$most|16|read|4096|50000
+		256 members, $most pages|mapped|8|$most|256|read|4096|50000
+		4 members, 1000 pages|mapped|8|1000|4|read|4096|50000
+		pages without an entry|unmapped|8|100000|4|read|4096|50000
+		writes, pages of 8 sectors|mapped|8|100000|4|write|4096|50000
+		writes, pages of 24 sectors|mapped|24|100000|4|write|4096|50000
+		1 MiB, pages of 8 sectors|mapped|8|100000|4|read|1048576|390
+		1 MiB, pages of 24 sectors|mapped|24|100000|4|read|1048576|600
+		1 MiB, pages of 2048 sectors|mapped|2048|100000|4|read|1048576|5000
 	END
 }
 
@@ -41,14 +41,14 @@ expect_counts() {
 
 # measure TARGET: put into /tmp/TARGET what each of the rows costs, on devices that make_TARGET makes.
 measure() {
-	rows | while IFS='|' read -r what route page_size pages members direction size count passes; do
+	rows | while IFS='|' read -r what route page_size pages members direction size count; do
 		cost=
 		if [ "$1 $route" != "kernels unmapped" ]; then
 			"make_$1" "$page_size" "$pages" "$members"
 			if [ "$1 $route" = "ours mapped" ]; then
 				turns "$pages" "$members" | swupload vol -
 			fi
-			cost=$(io_cost vol "$direction" "$size" "$count" 3 "$passes")
+			cost=$(io_cost vol "$direction" "$size" "$count")
 			if [ "$1" = ours ]; then
 				expect_counts "$route"
 			fi
@@ -104,11 +104,10 @@ upload_among() {
 	done
 }
 
-# latencies WHAT NAME: a table's row: of 51,200 reads of 4 KiB, what so many of a hundred cost at most, to within
+# latencies WHAT NAME: a table's row: of 50,000 reads of 4 KiB, what so many of a hundred cost at most, to within
 # about 1 %.
 latencies() {
-	fio --name=read "--filename=/dev/mapper/$2" --rw=read --bs=4k --direct=1 --ioengine=psync --size=200m \
-		--percentile_list=50:90:99:99.9 --output-format=json >/tmp/fio.json
+	timed_ios "$2" read 4096 50000
 	sed -n 's/^ *"[0-9.]*000" : \([0-9]*\),*$/\1/p' /tmp/fio.json | head -n 4 | paste -s -d ' ' |
 		sed "s/ / | /g; s/.*/| $1 | & |/"
 }

@@ -22,19 +22,19 @@ settle() {
 	sleep 20
 }
 
-# io_cost NAME read|write SIZE COUNT RUNS [PASSES]: the instructions of one read or write of so many bytes from
-# the begin of a mapped device on, the least of so many runs, of COUNT of them in each of PASSES.
+# timed_ios NAME read|write SIZE COUNT: so many reads or writes of so many bytes, from the begin of a mapped device
+# on and perhaps over it again; /tmp/fio.json has what each took.
+timed_ios() {
+	fio --name=io "--filename=/dev/mapper/$1" "--rw=$2" "--bs=$3" "--number_ios=$4" "--io_size=$(($3 * $4))" \
+		--direct=1 --ioengine=psync --clocksource=clock_gettime --percentile_list=50:90:99:99.9 \
+		--output-format=json --output=/tmp/fio.json
+}
+
+# io_cost NAME read|write SIZE COUNT: the instructions of one of them, the least of all: what the clock's ticks and
+# all else that comes between take is not among them.
 io_cost() {
-	io_count=$4 io_runs=$5 io_passes=${6:-1}
-	case $2 in
-	read) set -- "if=/dev/mapper/$1" of=/dev/null iflag=direct "bs=$3" "count=$4" ;;
-	write) set -- if=/dev/zero "of=/dev/mapper/$1" oflag=direct conv=notrunc "bs=$3" "count=$4" ;;
-	esac
-	for _ in $(seq "$io_runs"); do
-		for _ in $(seq "$io_passes"); do
-			dd "$@" 2>&1 | sed -n 's/.* copied, \([^ ]*\) s,.*/\1/p'
-		done | awk '{ sum += $1 } END { printf "%.9f\n", sum }'
-	done | sort -n | awk -v count=$((io_count * io_passes)) 'NR == 1 { printf "%d\n", $1 * 1e9 / count + 0.5 }'
+	timed_ios "$@"
+	sed -n '/"clat_ns"/,$s/^ *"min" : \([0-9]*\),$/\1/p' /tmp/fio.json | grep -vx 0 | head -n 1
 }
 
 # make_linear, make_kernels, make_ours PAGE_SIZE PAGES MEMBERS: make the mapped device vol, of these disks: of
