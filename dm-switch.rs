@@ -159,7 +159,7 @@ mod dm {
         types::Opaque, //
     };
 
-    /// A device-mapper target.
+    /// A device-mapper target, of devices without zones that must be written in order.
     pub(crate) trait Target: Sized + Send + Sync {
         /// The name that table lines use.
         const NAME: &'static CStr;
@@ -198,7 +198,7 @@ mod dm {
         /// Takes note of an I/O without a route, which goes to the first device.
         fn strayed(&self, offset: u64, stray: Self::Stray);
 
-        /// Returns how many sectors from `offset` on are sure to be on one device.
+        /// Returns how many sectors from `offset` on are sure to be on one device, at least 1.
         fn contiguous(&self, offset: u64) -> u64;
 
         /// Writes the line that `dmsetup status` shows.
@@ -454,23 +454,17 @@ mod dm {
         /// Maps a bio of any kind, for those that take more than [`Self::send`].
         #[cold]
         fn map_other(&self, mut bio: Bio, offset: u64) -> c_uint {
-            let device = if bio.is_flush() {
-                self.devices.get(bio.flush_number())
-            } else {
-                bio.split_at(|| self.target.contiguous(offset));
-                let Err(stray) = self.send(&mut bio, offset) else {
-                    return abi::DM_MAPIO_REMAPPED;
-                };
-                self.target.strayed(offset, stray);
-                let first = self.devices.first();
-                bio.set_sector(first.map_or(0, |device| device.start.wrapping_add(offset)));
-                first
+            if bio.is_flush() {
+                return bio.send_to(self.devices.get(bio.flush_number()));
+            }
+            bio.split_at(|| self.target.contiguous(offset));
+            let Err(stray) = self.send(&mut bio, offset) else {
+                return abi::DM_MAPIO_REMAPPED;
             };
-            let Some(device) = device else {
-                return abi::DM_MAPIO_KILL;
-            };
-            bio.set_device(device);
-            abi::DM_MAPIO_REMAPPED
+            self.target.strayed(offset, stray);
+            let first = self.devices.first();
+            bio.set_sector(first.map_or(0, |device| device.start.wrapping_add(offset)));
+            bio.send_to(first)
         }
     }
 
@@ -546,10 +540,15 @@ mod dm {
             unsafe { (*self.0).bi_iter.bi_sector = sector };
         }
 
-        fn set_device(&mut self, device: &Device) {
+        /// Sends the bio to a device, or fails it where there is none.
+        fn send_to(&mut self, device: Option<&Device>) -> c_uint {
+            let Some(device) = device else {
+                return abi::DM_MAPIO_KILL;
+            };
             // SAFETY: The bio is valid and ours to change by the type's invariants; the device is
             // open for as long as the target is there.
             unsafe { abi::helper_bio_set_dev(self.0, device.bdev) };
+            abi::DM_MAPIO_REMAPPED
         }
 
         /// Sends the bio on its route, counts it, and ends the reading under which the route was found:
@@ -565,7 +564,7 @@ mod dm {
             self.set_sector(device.start.wrapping_add(offset));
             // SAFETY: The bio is valid and ours to change by the type's invariants; the device is open
             // for as long as the target is there, and the counts are there until the reading ends.
-            unsafe { abi::helper_bio_follow(self.0, device.bdev, first.as_ptr(), second.as_ptr()) };
+            unsafe { abi::helper_bio_follow(self.0, device.bdev, first, second) };
         }
     }
 
@@ -788,6 +787,7 @@ mod dm {
             let mut bio = Bio(bio);
             // SAFETY: `ti` is valid.
             let offset = bio.sector().wrapping_sub(unsafe { (*ti).begin });
+            // To look a stray up once more costs less than to keep what it is ready here.
             if bio.only_transfers() && instance.send(&mut bio, offset).is_ok() {
                 return abi::DM_MAPIO_REMAPPED as c_int;
             }
@@ -928,9 +928,10 @@ mod dm {
     ///
     /// # Invariants
     ///
-    /// `counts` is an allocation of `len` counts, 1 or more, for every possible CPU.
+    /// `counts` is an allocation of `len` counts, 1 or more, for every possible CPU. It is a per-CPU address,
+    /// which only the kernel's per-CPU functions make one of memory.
     pub(crate) struct Counters {
-        counts: NonNull<u64>,
+        counts: *mut u64,
         len: usize,
     }
 
@@ -945,15 +946,34 @@ mod dm {
         pub(crate) fn new(len: usize) -> Result<Arc<Self>> {
             // SAFETY: The function takes any length; it returns null for one that is too large.
             let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
-            let counts = NonNull::new(counts).ok_or(ENOMEM)?;
+            if counts.is_null() {
+                return Err(ENOMEM);
+            }
             Ok(Arc::new(Self { counts, len }, GFP_KERNEL)?)
+        }
+
+        /// Returns the per-CPU address of the count at `index`, of the last one where there are fewer.
+        fn at(&self, index: usize) -> *mut u64 {
+            self.counts.wrapping_add(index.min(self.len - 1))
+        }
+
+        /// Adds 1 to the count at `index`, to the last one where there are fewer.
+        pub(crate) fn add(&self, index: usize) {
+            // SAFETY: The count is one of the allocation by the type's invariants.
+            unsafe { abi::helper_this_cpu_inc(self.at(index)) };
+        }
+
+        /// Returns the sum over all CPUs of the count at `index`, of the last one where there are fewer.
+        pub(crate) fn sum(&self, index: usize) -> u64 {
+            // SAFETY: The count is one of the allocation by the type's invariants.
+            unsafe { abi::helper_percpu_sum(self.at(index)) }
         }
     }
 
     impl Drop for Counters {
         fn drop(&mut self) {
             // SAFETY: The allocation is ours by the type's invariants.
-            unsafe { bindings::free_percpu(self.counts.as_ptr().cast()) };
+            unsafe { bindings::free_percpu(self.counts.cast()) };
         }
     }
 
@@ -961,9 +981,9 @@ mod dm {
     ///
     /// # Invariants
     ///
-    /// `count` is one of `counters`.
+    /// `count` is the per-CPU address of one of `counters`.
     pub(crate) struct Count {
-        count: NonNull<u64>,
+        count: *mut u64,
         #[expect(dead_code, reason = "is only held")]
         counters: Arc<Counters>,
     }
@@ -977,24 +997,10 @@ mod dm {
     impl Count {
         /// Returns the count at `index`, the last one where there are fewer.
         pub(crate) fn of(counters: &Arc<Counters>, index: usize) -> Self {
-            let index = index.min(counters.len - 1);
             Self {
-                // SAFETY: The index is within the allocation.
-                count: unsafe { counters.counts.add(index) },
+                count: counters.at(index),
                 counters: counters.clone(),
             }
-        }
-
-        /// Adds 1.
-        pub(crate) fn add(&self) {
-            // SAFETY: The count is there by the type's invariants.
-            unsafe { abi::helper_this_cpu_inc(self.count.as_ptr()) };
-        }
-
-        /// Returns the sum over all CPUs.
-        pub(crate) fn sum(&self) -> u64 {
-            // SAFETY: The count is there by the type's invariants.
-            unsafe { abi::helper_percpu_sum(self.count.as_ptr()) }
         }
     }
 
@@ -1025,7 +1031,7 @@ mod dm {
     impl Reading {
         /// Begins one.
         pub(crate) fn begin() -> Self {
-            // SAFETY: The drop ends it.
+            // SAFETY: The drop ends it, or `Bio::follow`, behind which it is forgotten.
             unsafe { abi::helper_rcu_read_lock_sched() };
             Self {
                 _thread: PhantomData,
@@ -1074,7 +1080,8 @@ mod dm {
         ///
         /// Until the writer is dropped no memory that this thread allocates takes I/O to be had: a
         /// device that is being suspended waits for its target's functions, which may wait here,
-        /// and that I/O might wait for the device.
+        /// and that I/O might wait for the device. (Linux 7.2 has an exception: whoever else allocates per-CPU
+        /// memory may wait for I/O with the mutex that [`Counters::new`] takes.)
         pub(crate) fn lock(&self) -> Writer<'_, T> {
             let lock = self.writer.lock();
             Writer {
@@ -1489,8 +1496,8 @@ impl Geometry {
         }
     }
 
-    /// Returns how the numbers of the devices are packed where no upload says it: for a line of the
-    /// kernel's own into as few bits as that does, else into a power of two of them, as swupload does.
+    /// Returns the geometry where no upload says it: for a line of the kernel's own as few bits an entry as
+    /// that takes, else a power of two of them, as swupload does.
     fn of_shape(shape: Shape) -> Self {
         let bits = u32::BITS - shape.dev_count.saturating_sub(1).leading_zeros();
         let bits = match shape.line {
@@ -1616,7 +1623,7 @@ struct PageTable {
     /// Entries of the whole table.
     total: u32,
     chunks: KVVec<Option<Arc<Chunk>>>,
-    /// I/Os that fell into each chunk, as far as an upload's tables have chunks, and into all others.
+    /// I/Os that fell into each chunk; those behind the chunks that an upload's table can have share one count.
     hits: Arc<dm::Counters>,
 }
 
@@ -1631,7 +1638,7 @@ impl PageTable {
             geometry,
             total,
             chunks: KVVec::from_elem(None, count, GFP_KERNEL)?,
-            hits: dm::Counters::new(count.min(Self::MAX_HITS) + 1)?,
+            hits: dm::Counters::new(count.min(Self::MAX_HITS + 1))?,
         })
     }
 
@@ -1682,17 +1689,11 @@ impl PageTable {
         }
     }
 
-    /// Returns the I/Os that fell into the chunks that have a count of their own.
-    fn hits(&self) -> impl Iterator<Item = u64> + '_ {
-        let counts = self.chunks.len().min(Self::MAX_HITS);
-        (0..counts).map(|number| dm::Count::of(&self.hits, number).sum())
-    }
-
     /// Counts an I/O that fell into the chunk of `page`, where the table has room for such a chunk.
     fn hit(&self, page: u64) {
         let number = (page >> abi::CHUNK_PTE_SHIFT) as usize;
         if number < self.chunks.len() {
-            dm::Count::of(&self.hits, number).add();
+            self.hits.add(number);
         }
     }
 
@@ -1871,6 +1872,13 @@ impl Volume {
         Ok(retired)
     }
 
+    /// Returns how many chunks the page table has, and the I/Os that fell into each.
+    fn chunk_hits(&self) -> Option<(usize, Arc<dm::Counters>)> {
+        let reading = dm::Reading::begin();
+        let table = self.table.read(&reading)?;
+        Some((table.chunks.len(), table.hits.clone()))
+    }
+
     /// Does what a message's arguments say, one after the other; those in front of one that is
     /// refused stay done.
     ///
@@ -1892,9 +1900,10 @@ impl Volume {
                 break;
             }
         }
-        if let Some(next) = next {
-            drop(writer.replace(next));
-        }
+        let retired = next.map(|next| writer.replace(next));
+        // The wait for readers of the old table keeps no other writer waiting.
+        drop(writer);
+        drop(retired);
         outcome
     }
 
@@ -2194,8 +2203,8 @@ struct Switch {
     volumes: Arc<Volumes>,
     /// I/Os that the page table had a device for.
     remapped: dm::Count,
-    /// I/Os that it had none for.
-    unmapped: dm::Count,
+    /// These, and those that it had none for.
+    ios: Arc<dm::Counters>,
 }
 
 /// Paths that a line of the kernel's own target may have: as many as fit behind its context of 40 bytes,
@@ -2203,6 +2212,12 @@ struct Switch {
 const MAX_PATHS: u32 = ((4 << 20) - 40) / 16;
 
 impl Switch {
+    /// Which of the counts of I/Os has those that the page table had a device for.
+    const REMAPPED: usize = 0;
+
+    /// Which has those that it had none for.
+    const UNMAPPED: usize = 1;
+
     /// Checks what neither userland's lines nor device-mapper say of a device: whether its blocks can be
     /// divided into pages of so many sectors. Returns what is wrong with it.
     fn check_device(device: &dm::Device, page_size: u32) -> Result<(), &'static CStr> {
@@ -2348,7 +2363,7 @@ impl Switch {
         constructor.reserve(shape.dev_count as usize)?;
         constructor.split_at(shape.page_size)?;
         let volume = Volume::new(constructor.device_number(), shape);
-        let ios = dm::Counters::new(2)?;
+        let ios = dm::Counters::new(Self::UNMAPPED + 1)?;
         Ok(Self {
             page_size: PageSize::new(shape.page_size),
             pages: constructor.len().div_ceil(shape.page_size.into()),
@@ -2358,8 +2373,8 @@ impl Switch {
                 begin: constructor.begin(),
             },
             volumes: volumes.clone(),
-            remapped: dm::Count::of(&ios, 0),
-            unmapped: dm::Count::of(&ios, 1),
+            remapped: dm::Count::of(&ios, Self::REMAPPED),
+            ios,
         })
     }
 
@@ -2408,7 +2423,7 @@ impl dm::Target for Switch {
     }
 
     fn strayed(&self, offset: u64, stray: Option<Stray>) {
-        self.unmapped.add();
+        self.ios.add(Self::UNMAPPED);
         if let Some(table) = self.volume.table.read(&dm::Reading::begin()) {
             table.hit(self.page_size.page_of(offset));
         }
@@ -2435,7 +2450,9 @@ impl dm::Target for Switch {
         }
         let [first, second] = *self.volume.userland.lock();
         write!(line, " {first:08x} {second:08x}")?;
-        write!(line, " {} {}", self.remapped.sum(), self.unmapped.sum())
+        let [remapped, unmapped] =
+            [Self::REMAPPED, Self::UNMAPPED].map(|index| self.ios.sum(index));
+        write!(line, " {remapped} {unmapped}")
     }
 
     fn table(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
@@ -2485,11 +2502,12 @@ impl dm::Target for Switch {
             );
             return Err(EINVAL);
         }
-        let reading = dm::Reading::begin();
-        let table = self.volume.table.read(&reading);
-        write!(answer, "{}", table.map_or(0, |table| table.chunks.len()))?;
-        for hits in table.iter().flat_map(|table| table.hits()) {
-            write!(answer, " {hits}")?;
+        let Some((chunks, hits)) = self.volume.chunk_hits() else {
+            return Ok(answer.write_str("0")?);
+        };
+        write!(answer, "{chunks}")?;
+        for number in 0..chunks.min(PageTable::MAX_HITS) {
+            write!(answer, " {}", hits.sum(number))?;
         }
         Ok(())
     }

@@ -29,7 +29,10 @@ void helper_rcu_read_unlock_sched(void)
 	rcu_read_unlock_sched();
 }
 
-/* What a bio that is mapped takes, behind the lookup. */
+/*
+ * What a bio that is mapped takes, behind the lookup: called under
+ * rcu_read_lock_sched(), which it ends.
+ */
 void helper_bio_follow(struct bio *bio, struct block_device *bdev,
 		       u64 __percpu *first, u64 __percpu *second)
 {
