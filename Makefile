@@ -9,6 +9,8 @@
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST=name runs one
 #   make bench        measure what it costs, and write BENCHMARKS.md
+#   make fuzz         the module against a model of it, for TIME seconds (60);
+#                     SEED=number has the same again
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko; KDIR=tree builds against that tree
 #   make tools        swupload
@@ -20,7 +22,7 @@
 # KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.
 
 PREFIX ?= /usr/local
-export KVER KDIR TEST PREFIX DESTDIR
+export KVER KDIR TEST SEED TIME PREFIX DESTDIR
 
 all: module tools
 
@@ -45,6 +47,9 @@ check:
 bench:
 	@scripts/bench.sh
 
+fuzz:
+	@scripts/fuzz.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -57,4 +62,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order
 
-.PHONY: all module tools kernelinfo demo demo-multipath check bench lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz lint install uninstall clean

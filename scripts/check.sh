@@ -56,7 +56,7 @@ failed() {
 # on_host NAME: run a test in the build root.
 on_host() {
 	local start=$SECONDS
-	if in_root env "KDIR=$KDIR" "SWUPLOAD=$SWUPLOAD" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
+	if in_root env "KDIR=$KDIR" "SWUPLOAD=$SWUPLOAD" "SEED=$seed" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
 		passed "$1" $((SECONDS - start))
 	else
 		failed "$1" "$dir/$1"
@@ -80,7 +80,7 @@ in_guests() {
 		image=$(needs image "$1")
 		processors=$(needs processors "$1")
 		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
-			"tests=$(IFS=, && echo "$*")" "$(needs kernel "$1")" 2>>"$output.log" || :
+			"tests=$(IFS=, && echo "$*")" "seed=$seed" "$(needs kernel "$1")" 2>>"$output.log" || :
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
 			passed "$1" "${seconds##* }"
 			shift
@@ -113,7 +113,9 @@ $(tests | sed 's/^[^ ]* /  /')"
 count=$(wc -l <<<"$chosen")
 
 once "$modules" "building the modules that tests load" make_modules
-prepare_guest "$dir" "$modules"/*.ko
+scripts/tools.sh fuzz
+prepare_guest "$dir" "$modules"/*.ko "$fuzzer/fuzz"
+printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
 declare -A alike=()
 while read -r where name; do
 	if [ "$where" = on_host ]; then

@@ -18,6 +18,10 @@ cat "$log" >&2
 rm "$log"
 [ "$status" -eq 0 ] || exit "$status"
 
+# What is random in tests is made from this: the same again with SEED.
+# shellcheck disable=SC2034 # used by the scripts that source this
+seed=${SEED:-$(od -A n -t u4 -N 4 /dev/urandom | tr -d ' ')}
+
 guest=$cache/guest-${root##*-}-$KVER-$(digest <"$top/scripts/image.sh")
 
 make_guest() {

@@ -42,6 +42,10 @@ root=$cache/root-$(printf '%s\n' "$suite" "${root_packages[@]}" | digest)
 # shellcheck disable=SC2034 # used by the scripts that source this
 tools=$cache/tools-${root##*-}-$(cat "$top"/tools/{swupload.rs,Cargo.toml,Cargo.lock,.cargo/config.toml} | digest)
 
+# Where the fuzzer is, likewise.
+# shellcheck disable=SC2034
+fuzzer=$cache/fuzzer-${root##*-}-$(cat "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock} "$top/tools/.cargo/config.toml" | digest)
+
 # step TEXT COMMAND [ARGUMENT...]: run what takes long; say so, and how long it took.  The command's
 # own output is shown where it fails.
 step() {

@@ -9,7 +9,7 @@ need_kernel
 
 format() {
 	in_root rustfmt --check --config-path "$KDIR/../source/.rustfmt.toml" dm-switch.rs
-	in_root rustfmt --check --edition 2021 tools/swupload.rs
+	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs
 }
 
 # The module is compiled in a copy, for a compiler's warnings show only when it runs.
@@ -25,8 +25,9 @@ clippy_module() {
 	rm -rf "$copy"
 }
 
+# clippy_tool DIR
 clippy_tool() {
-	cd tools
+	cd "$1"
 	in_root cargo clippy --locked --all-targets --target-dir "$cache/lint-target" -- -D warnings
 }
 
@@ -43,6 +44,7 @@ manual() {
 need_root
 step "rustfmt" format
 step "clippy of the module" clippy_module
-step "clippy of the tool" clippy_tool
+step "clippy of the tool" clippy_tool tools
+step "clippy of the fuzzer" clippy_tool tests/fuzz
 step "shellcheck" shell
 step "mandoc" manual

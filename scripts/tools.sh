@@ -1,17 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# tools.sh: build the static swupload, into the cache.
+# tools.sh [fuzz]: build the static swupload, or the tests' fuzzer, into the cache.
 
 . "$(dirname "$0")/lib.sh"
-cd "$top/tools"
 
+# build PROGRAM DIR: from the sources in the current directory.
 build() {
-	local dir=$1
-	in_root cargo build --release --locked --target-dir "$dir/target"
-	mv "$dir/target/release/swupload" "$dir"
+	local program=$1 dir=$2
+	in_root cargo build --release --locked --config "$top/tools/.cargo/config.toml" --target-dir "$dir/target"
+	mv "$dir/target/release/$program" "$dir"
 	rm -rf "$dir/target"
 }
 
 need_root
-once "$tools" "building swupload" build
+if [ "${1:-}" = fuzz ]; then
+	cd "$top/tests/fuzz"
+	once "$fuzzer" "building the fuzzer" build fuzz
+else
+	cd "$top/tools"
+	once "$tools" "building swupload" build swupload
+fi

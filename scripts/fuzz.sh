@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# fuzz.sh: fuzz the module against a model of it, in QEMU, for TIME seconds of the environment, with the
+# scripts of SEED there and on, and print what was done.
+#
+# A guest that dies takes with it what it was doing: the script that was begun last is run once more, with
+# each step printed before it is done.
+
+. "$(dirname "$0")/guest.sh"
+
+seconds=${TIME:-60}
+dir=$(mktemp -d "$cache/fuzz.XXXXXX")
+trap 'rm -rf "$dir"' EXIT
+
+# in_guest OUTPUT SECONDS PARAMETER...: run the fuzzer, for so many seconds at most; it ends by itself, unless
+# the guest dies.
+in_guest() {
+	local output=$1 limit=$2
+	shift 2
+	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" "$@" 2>>"$output.log" &&
+		grep -q "^dm-switch guest: [0-9]" "$output"
+}
+
+# show_end LINES FILE: of what was printed, without what a terminal would take for something else.
+show_end() {
+	tail -n "$1" "$2" | tr -d '\r' | cat -v
+}
+
+scripts/tools.sh fuzz
+prepare_guest "$dir" "$fuzzer/fuzz"
+printf 'dm-switch: fuzzing for %s s; make fuzz SEED=%s begins with the same\n' "$seconds" "$seed" >&2
+# A disagreement is cut down for two minutes at most.
+if in_guest "$dir/output" $((seconds + 240)) "seed=$seed" "limit=--seconds,$seconds"; then
+	grep -v -e '^script ' -e '^dm-switch guest:' "$dir/output"
+	grep -qx "dm-switch guest: 0" "$dir/output" || die "fuzzing failed, from seed $seed on; see above"
+	exit
+fi
+last=$(sed -n 's/^script [0-9]* of seed \([0-9]*\)\r*$/\1/p' "$dir/output" | tail -n 1)
+show_end 60 "$dir/output.log"
+printf 'dm-switch: the guest died in the script of seed %s; once more, step by step\n' "${last:=$seed}" >&2
+if in_guest "$dir/again" 120 "seed=$last" "limit=--scripts,1,--trace"; then
+	printf 'dm-switch: this time it did not\n' >&2
+fi
+show_end 20 "$dir/again"
+die "the guest died in a script: make fuzz SEED=$last has it again"

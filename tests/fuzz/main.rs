@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Fuzzes dm-switch against a model: makes scripts out of random numbers, does what they say, and compares
+//! all that comes of it with what should.
+//!
+//! A script begins without a device and is made from its own seed, so that the seed is all that it takes to
+//! have it again. Where module and model disagree, the script is cut down to the steps that it takes.
+
+#![deny(unsafe_code)]
+
+mod generate;
+mod model;
+mod random;
+mod step;
+mod system;
+
+use std::env;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use model::Model;
+use random::Random;
+use step::{Outcome, Step};
+use system::{drain_output, System};
+
+/// Messages in which everything that the model knows of is sure to have happened.
+const MANY_MESSAGES: u64 = 200_000;
+
+/// How long a script may be cut down.
+const SHRINKING: Duration = Duration::from_secs(120);
+
+/// What was done.
+#[derive(Default)]
+struct Counts {
+    scripts: u64,
+    /// Over netlink.
+    uploads: u64,
+    /// With `dmsetup message`.
+    messages: u64,
+    reads: u64,
+    sectors: u64,
+    /// Mapped devices made.
+    devices: u64,
+    tables: u64,
+    others: u64,
+}
+
+impl Counts {
+    fn add(&mut self, step: &Step) {
+        match step {
+            Step::Send { requests } => self.uploads += requests.len() as u64,
+            Step::Message { .. } => self.messages += 1,
+            Step::Read { count, .. } => {
+                self.reads += 1;
+                self.sectors += *count as u64;
+            }
+            Step::Create { .. } => self.devices += 1,
+            Step::Load { .. } => self.tables += 1,
+            _ => self.others += 1,
+        }
+    }
+}
+
+/// Where module and model disagree.
+struct Disagreement {
+    /// The step, by its number in the script.
+    at: usize,
+    wanted: Outcome,
+    got: Outcome,
+}
+
+/// A script that comes to a disagreement.
+struct Case {
+    steps: Vec<Step>,
+    disagreement: Disagreement,
+}
+
+/// Why a script ended before its end.
+enum Failure {
+    Disagreement(Disagreement),
+    /// A line of the kernel's log, that came with a step.
+    Complaint {
+        at: usize,
+        line: String,
+    },
+}
+
+struct Fuzzer {
+    system: System,
+    model: Model,
+    counts: Counts,
+    /// Whether each step is printed before it is done.
+    trace: bool,
+}
+
+impl Fuzzer {
+    /// Does a script, from a state without devices on.
+    fn run(&mut self, script: &[Step]) -> Result<(), Failure> {
+        self.system.clear();
+        self.model.clear();
+        for (at, step) in script.iter().enumerate() {
+            if !self.model.allows(step) {
+                continue;
+            }
+            if self.trace {
+                println!("{at}: {step}");
+                drain_output();
+            }
+            self.counts.add(step);
+            let wanted = self.model.run(step);
+            let got = self.system.run(step);
+            if let Some(line) = self.system.complaint.take() {
+                return Err(Failure::Complaint { at, line });
+            }
+            if wanted != got {
+                return Err(Failure::Disagreement(Disagreement { at, wanted, got }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a candidate in the place of a script, less what is behind the disagreement that it comes to, if
+    /// it comes to one.
+    fn take(&mut self, mut candidate: Vec<Step>, script: &mut Case) -> bool {
+        let Err(Failure::Disagreement(found)) = self.run(&candidate) else {
+            return false;
+        };
+        candidate.truncate(found.at + 1);
+        *script = Case {
+            steps: candidate,
+            disagreement: found,
+        };
+        true
+    }
+
+    /// Cuts a script down that comes to a disagreement: leaves out halves, quarters, and at last single
+    /// steps and parts of them, as long as one is left.
+    fn cut_down(&mut self, case: &mut Case) {
+        let start = Instant::now();
+        let is_late = || start.elapsed() > SHRINKING;
+        case.steps.truncate(case.disagreement.at + 1);
+        let mut length = case.steps.len() / 2;
+        while length > 0 && !is_late() {
+            let (before, mut at) = (case.steps.len(), 0);
+            while at < case.steps.len() && !is_late() {
+                let mut candidate = case.steps.clone();
+                candidate.drain(at..(at + length).min(candidate.len()));
+                if !self.take(candidate, case) {
+                    at += length;
+                }
+            }
+            if length > 1 {
+                length = length.div_ceil(2);
+            } else if case.steps.len() == before {
+                break;
+            }
+        }
+        let mut at = 0;
+        while at < case.steps.len() && !is_late() {
+            let parts = case.steps[at].parts();
+            let is_less = parts.into_iter().any(|part| {
+                let mut candidate = case.steps.clone();
+                candidate[at] = part;
+                self.take(candidate, case)
+            });
+            if !is_less {
+                at += 1;
+            }
+        }
+    }
+
+    /// Prints a failure, and the steps that it takes.
+    fn report(&mut self, seed: u64, script: Vec<Step>, failure: Failure) {
+        println!("FAILED: the script of seed {seed}");
+        match failure {
+            Failure::Complaint { at, line } => {
+                let first = at.saturating_sub(9);
+                println!("The kernel's log has: {line}\nin the last of these steps:");
+                for (number, step) in script.iter().enumerate().take(at + 1).skip(first) {
+                    println!("  {number}: {step}");
+                }
+            }
+            Failure::Disagreement(disagreement) => {
+                let (length, at) = (script.len(), disagreement.at);
+                let mut case = Case {
+                    steps: script,
+                    disagreement,
+                };
+                self.trace = false;
+                self.cut_down(&mut case);
+                let (steps, found) = (case.steps, case.disagreement);
+                println!(
+                    "{} of the {length} steps, which disagreed at step {at}, are enough:",
+                    steps.len()
+                );
+                for (number, step) in steps.iter().enumerate() {
+                    println!("  {number}: {step}");
+                }
+                println!("wanted of the last: {:?}", found.wanted.result);
+                println!("got:                {:?}", found.got.result);
+                if found.wanted.log != found.got.log {
+                    println!("wanted in the log:  {:#?}", found.wanted.log);
+                    println!("got:                {:#?}", found.got.log);
+                }
+            }
+        }
+        println!("To have it again: make fuzz SEED={seed}");
+    }
+
+    /// Prints what was done. Returns whether all happened that should in a run so long.
+    fn summarize(&self) -> bool {
+        let counts = &self.counts;
+        for (branch, count) in &self.model.coverage.0 {
+            println!("{count:>9} {branch}");
+        }
+        println!(
+            "{} scripts: {} netlink messages, {} dmsetup messages, {} reads of {} sectors, {} devices, {} tables, \
+             {} other steps",
+            counts.scripts,
+            counts.uploads,
+            counts.messages,
+            counts.reads,
+            counts.sectors,
+            counts.devices,
+            counts.tables,
+            counts.others
+        );
+        let mut never = self
+            .model
+            .coverage
+            .0
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .peekable();
+        let is_long = counts.uploads + counts.messages >= MANY_MESSAGES;
+        let is_good = never.peek().is_none() || !is_long;
+        for (branch, _) in never {
+            println!("never: {branch}");
+        }
+        is_good
+    }
+}
+
+/// When to stop.
+enum Limit {
+    Scripts(u64),
+    Seconds(u64),
+}
+
+/// The command line: a seed, and so many scripts or seconds.
+fn arguments() -> Option<(u64, Limit, bool)> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let number = |at: usize| arguments.get(at)?.parse().ok();
+    let limit = match arguments.get(1)?.as_str() {
+        "--scripts" => Limit::Scripts(number(2)?),
+        "--seconds" => Limit::Seconds(number(2)?),
+        _ => return None,
+    };
+    Some((
+        number(0)?,
+        limit,
+        arguments.get(3).is_some_and(|last| last == "--trace"),
+    ))
+}
+
+fn main() -> ExitCode {
+    let Some((seed, limit, trace)) = arguments() else {
+        eprintln!("usage: fuzz SEED --scripts|--seconds N [--trace]");
+        return ExitCode::from(2);
+    };
+    let system = match System::new() {
+        Ok(system) => system,
+        Err(error) => {
+            eprintln!("fuzz: cannot begin: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut fuzzer = Fuzzer {
+        model: Model::new(system.facts),
+        system,
+        counts: Counts::default(),
+        trace,
+    };
+    let start = Instant::now();
+    let mut next = seed;
+    loop {
+        let is_over = match limit {
+            Limit::Scripts(scripts) => fuzzer.counts.scripts >= scripts,
+            Limit::Seconds(seconds) => start.elapsed() >= Duration::from_secs(seconds),
+        };
+        if is_over {
+            break;
+        }
+        println!("script {} of seed {next}", fuzzer.counts.scripts);
+        drain_output();
+        fuzzer.counts.scripts += 1;
+        let script = generate::script(next);
+        if let Err(failure) = fuzzer.run(&script) {
+            fuzzer.report(next, script, failure);
+            return ExitCode::FAILURE;
+        }
+        next = Random::new(next).next();
+    }
+    fuzzer.system.clear();
+    if fuzzer.summarize() {
+        ExitCode::SUCCESS
+    } else {
+        println!("FAILED: what is named as never should have happened");
+        ExitCode::FAILURE
+    }
+}
