@@ -1354,6 +1354,9 @@ fn main() -> ExitCode {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
