@@ -126,10 +126,13 @@ message() {
 # words, the text.
 send() {
 	printf '%s' "$1" >/tmp/message
-	swupload -r /tmp/message 2>/tmp/stderr | awk '
-		$1 == "userland" { userland = substr($2, 3) " " substr($3, 3) }
-		$1 == "status" { status = $2 }
-		sub(/^err_str /, "") { print status " " userland " " $0 }'
+	swupload -r /tmp/message 2>/tmp/stderr | while read -r field value; do
+		case $field in
+		userland) send_words="${value#0x}" ;;
+		status) send_status=$value ;;
+		err_str) printf '%s %s %s %s\n' "$send_status" "${send_words% *}" "${send_words#* 0x}" "$value" ;;
+		esac
+	done
 }
 
 # accepted HEX: send a message that is to be accepted.
