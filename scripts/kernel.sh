@@ -4,9 +4,6 @@
 # kernel.sh: see to it that a kernel of Debian's is in the cache, with a tree that Rust modules can
 # be built against, and print where its parts are, as shell assignments.
 #
-# Debian's headers lack the Rust metadata (rust/*.rmeta, rust/*.so).  They are made again here, from
-# the same version's source, its configuration and the compilers that it was built with.
-#
 # KVER in the environment picks a kernel: a series (7.2), a version (7.3.4) or a release
 # (7.3.4+deb13-amd64).  What is in the cache already is preferred to what the archive has.
 
@@ -56,16 +53,15 @@ find_packages() {
 	local part
 	version=$(in_root apt-cache show "linux-headers-$1" | sed -n 's/^Version: //p' | head -n 1)
 	packages=()
-	for part in "headers-$1" "binary-$1" "modules-$1" "source-$(cut -d . -f 1-2 <<<"$1")"; do
+	for part in "headers-$1" "kbuild-${1%-amd64}" "binary-$1" "modules-$1" "source-$(cut -d . -f 1-2 <<<"$1")"; do
 		packages+=("linux-$part=$version")
 	done
 }
 
 # prepare RELEASE DIR
 prepare() {
-	local release=$1 dir=$2 version packages package upstream
+	local release=$1 dir=$2 version packages package
 	find_packages "$release"
-	upstream=${version%%-*}
 	cd "$dir"
 	mkdir debs
 	(
@@ -77,11 +73,7 @@ prepare() {
 	done
 	in_root tar -xf parts/usr/src/linux-source-*.tar.xz
 	mv linux-source-* source
-	mkdir build
-	cp "parts/usr/src/linux-headers-$release"/{.config,.kernelvariables,vmlinux} build
-	in_root make -s -C source "O=$dir/build" "LOCALVERSION=${release#"$upstream"}" \
-		"-j$(nproc)" olddefconfig prepare modules_prepare
-	cp "parts/usr/src/linux-headers-$release/Module.symvers" build
+	in_root "$top/scripts/metadata.sh" source "parts/usr/src/linux-headers-$release" build
 	mkdir -p lib/modules
 	mv "parts/usr/lib/modules/$release" lib/modules
 	in_root depmod -b "$dir" "$release"
