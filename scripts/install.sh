@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # install.sh: put what was built where a machine looks for it: the module into updates/ of its
-# kernel's modules, where it comes before the kernel's own of the same name, swupload and its manual
-# page under PREFIX.  With --undo, take them away from there.  DESTDIR stands before all paths.
+# kernel's modules, where it comes before the kernel's own of the same name, swupload, its manual page
+# and its completion under PREFIX.  With --undo, take them away from there.  DESTDIR stands before all paths.
 
 . "$(dirname "$0")/lib.sh"
 cd "$top"
 
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
+completions=$prefix/share/bash-completion/completions
 modules=${DESTDIR:-}/lib/modules
 
 # update RELEASE: have modprobe find the module, or no more.
@@ -19,7 +20,7 @@ update() {
 }
 
 if [ "${1:-}" = --undo ]; then
-	rm -f "$prefix/sbin/swupload" "$prefix/share/man/man8/swupload.8"
+	rm -f "$prefix/sbin/swupload" "$prefix/share/man/man8/swupload.8" "$completions/swupload"
 	for module in "$modules"/*/updates/dm-switch.ko; do
 		if [ -e "$module" ]; then
 			rm "$module"
@@ -33,5 +34,6 @@ release=$(grep -aom 1 'vermagic=[^ ]*' dm-switch.ko | cut -d = -f 2)
 install -D -m 644 -t "$modules/$release/updates" dm-switch.ko
 install -D -m 755 -t "$prefix/sbin" "$tools/swupload"
 install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8
+install -D -m 644 -t "$completions" tools/bash-completion/swupload
 update "$release"
 printf 'dm-switch: installed for %s: load it with modprobe dm-switch\n' "$release"
