@@ -11,6 +11,7 @@
 #   make bench        measure what it costs, and write BENCHMARKS.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
+#   make deb          the Debian packages
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko; KDIR=tree builds against that tree
 #   make tools        swupload
@@ -50,6 +51,9 @@ bench:
 fuzz:
 	@scripts/fuzz.sh
 
+deb:
+	@scripts/deb.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -60,6 +64,6 @@ uninstall:
 	@scripts/install.sh --undo
 
 clean:
-	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order
+	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
 
-.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz lint install uninstall clean deb
