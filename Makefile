@@ -12,6 +12,8 @@
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
 #   make deb          the Debian packages
+#   make check-package
+#                     install, use, upgrade and purge them in a Debian 13
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko; KDIR=tree builds against that tree
 #   make tools        swupload
@@ -54,6 +56,9 @@ fuzz:
 deb:
 	@scripts/deb.sh
 
+check-package:
+	@scripts/check-package.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -66,4 +71,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
 
-.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz lint install uninstall clean deb
+.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz lint install uninstall clean deb check-package

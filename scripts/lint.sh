@@ -34,7 +34,8 @@ clippy_tool() {
 shell() {
 	in_root shellcheck -s bash -x -P scripts scripts/*.sh tests/host/* .ci/run tools/bash-completion/*
 	# What the guest's scripts source has other paths there.
-	in_root shellcheck -s sh -e SC1090,SC1091 tests/lib/*.sh tests/lib/init tests/sh/*
+	in_root shellcheck -s sh -e SC1090,SC1091 tests/lib/*.sh tests/lib/init tests/sh/* \
+		tests/package/*.sh tests/package/sh/*
 }
 
 manual() {
