@@ -18,7 +18,7 @@
 #   make module       dm-switch.ko; KDIR=tree builds against that tree
 #   make tools        swupload
 #   make kernelinfo   where the kernel's parts are, as shell assignments
-#   make install      the module into updates/, the tool and its manual page
+#   make install      the module into updates/, the tool and the manual pages
 #                     into PREFIX; make uninstall takes them away
 #   make clean        remove what was built here; the cache stays
 #

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # install.sh: put what was built where a machine looks for it: the module into updates/ of its
-# kernel's modules, where it comes before the kernel's own of the same name, swupload, its manual page
+# kernel's modules, where it comes before the kernel's own of the same name, swupload, the manual pages
 # and its completion under PREFIX.  With --undo, take them away from there.  DESTDIR stands before all paths.
 
 . "$(dirname "$0")/lib.sh"
@@ -20,7 +20,8 @@ update() {
 }
 
 if [ "${1:-}" = --undo ]; then
-	rm -f "$prefix/sbin/swupload" "$prefix/share/man/man8/swupload.8" "$completions/swupload"
+	rm -f "$prefix/sbin/swupload" "$prefix/share/man/man4/dm-switch.4" "$prefix/share/man/man8/swupload.8" \
+		"$completions/swupload"
 	for module in "$modules"/*/updates/dm-switch.ko; do
 		if [ -e "$module" ]; then
 			rm "$module"
@@ -33,6 +34,7 @@ fi
 release=$(grep -aom 1 'vermagic=[^ ]*' dm-switch.ko | cut -d = -f 2)
 install -D -m 644 -t "$modules/$release/updates" dm-switch.ko
 install -D -m 755 -t "$prefix/sbin" "$tools/swupload"
+install -D -m 644 -t "$prefix/share/man/man4" dm-switch.4
 install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8
 install -D -m 644 -t "$completions" tools/bash-completion/swupload
 update "$release"

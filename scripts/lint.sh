@@ -39,7 +39,7 @@ shell() {
 }
 
 manual() {
-	in_root mandoc -T lint -W warning tools/swupload.8
+	in_root mandoc -T lint -W warning dm-switch.4 tools/swupload.8
 }
 
 need_root
