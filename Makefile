@@ -71,4 +71,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
 
-.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz lint install uninstall clean deb check-package
+.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz deb check-package lint install uninstall clean
