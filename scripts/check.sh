@@ -12,6 +12,7 @@
 # "# image: array", and only those that need the same share a guest.
 # Tests of tests/host run in the build root.
 
+programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
@@ -113,7 +114,6 @@ $(tests | sed 's/^[^ ]* /  /')"
 count=$(wc -l <<<"$chosen")
 
 once "$modules" "building the modules that tests load" make_modules
-scripts/tools.sh fuzz
 prepare_guest "$dir" "$modules"/*.ko "$fuzzer/fuzz"
 printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
 declare -A alike=()

@@ -7,6 +7,7 @@
 # A guest that dies takes with it what it was doing: the script that was begun last is run once more, with
 # each step printed before it is done.
 
+programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
 
 seconds=${TIME:-60}
@@ -27,7 +28,6 @@ show_end() {
 	tail -n "$1" "$2" | tr -d '\r' | cat -v
 }
 
-scripts/tools.sh fuzz
 prepare_guest "$dir" "$fuzzer/fuzz"
 printf 'dm-switch: fuzzing for %s s; make fuzz SEED=%s begins with the same\n' "$seconds" "$seed" >&2
 # A disagreement is cut down for two minutes at most.

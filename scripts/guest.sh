@@ -7,10 +7,12 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$top"
 
-# The tool is built while the kernel is prepared, and what that has to say comes behind.
+# The tool, and what else $programs names, is built while the kernel is prepared, and what that has to say
+# comes behind.
+programs=("${programs[@]:-swupload}")
 need_root
 log=$(mktemp)
-scripts/tools.sh 2>"$log" &
+scripts/tools.sh "${programs[@]}" 2>"$log" &
 need_kernel
 status=0
 wait $! || status=$?

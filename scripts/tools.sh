@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# tools.sh [fuzz]: build the static swupload, or the tests' fuzzer, into the cache.
+# tools.sh [PROGRAM...]: build static programs into the cache: swupload, which is built where none is named, and
+# fuzz, the tests' fuzzer.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -14,10 +15,15 @@ build() {
 }
 
 need_root
-if [ "${1:-}" = fuzz ]; then
-	cd "$top/tests/fuzz"
-	once "$fuzzer" "building the fuzzer" build fuzz
-else
-	cd "$top/tools"
-	once "$tools" "building swupload" build swupload
-fi
+for program in "${@:-swupload}"; do
+	case $program in
+	fuzz)
+		cd "$top/tests/fuzz"
+		once "$fuzzer" "building the fuzzer" build fuzz
+		;;
+	swupload)
+		cd "$top/tools"
+		once "$tools" "building swupload" build swupload
+		;;
+	esac
+done
