@@ -8,6 +8,7 @@
 #   make demo-multipath
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST=name runs one
+#   make check-debug  the same on a kernel that is built for finding faults
 #   make bench        measure what it costs, and write BENCHMARKS.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
@@ -22,7 +23,8 @@
 #                     into PREFIX; make uninstall takes them away
 #   make clean        remove what was built here; the cache stays
 #
-# KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.
+# KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.  check-debug builds its own from the source
+# of that one.
 
 PREFIX ?= /usr/local
 export KVER KDIR TEST SEED TIME PREFIX DESTDIR
@@ -46,6 +48,9 @@ demo-multipath:
 
 check:
 	@scripts/check.sh
+
+check-debug:
+	@KERNEL=debug scripts/check.sh
 
 bench:
 	@scripts/bench.sh
@@ -71,4 +76,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
 
-.PHONY: all module tools kernelinfo demo demo-multipath check bench fuzz deb check-package lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug bench fuzz deb check-package lint install uninstall clean

@@ -9,8 +9,9 @@
 # costs half as much again.  A test that needs more has "# processors: 2" in it, one that counts
 # instructions "# processors: counted", one for which the kernel needs parameters has "# kernel: ", one
 # that needs the programs and modules of storage.cpio or array.cpio has "# image: storage" or
-# "# image: array", and only those that need the same share a guest.
-# Tests of tests/host run in the build root.
+# "# image: array", and only those that need the same share a guest.  One that is not for every kernel has
+# "# kernels: " with those that it is for: stock, which are Debian's, or what KERNEL names in the environment
+# (see kernel.sh).  Tests of tests/host run in the build root.
 
 programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
@@ -19,7 +20,7 @@ programs=(swupload fuzz)
 batch=20
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
-limit=200
+limit=$((200 * slowness))
 
 dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
@@ -81,7 +82,8 @@ in_guests() {
 		image=$(needs image "$1")
 		processors=$(needs processors "$1")
 		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
-			"tests=$(IFS=, && echo "$*")" "seed=$seed" "$(needs kernel "$1")" 2>>"$output.log" || :
+			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" "$(needs kernel "$1")" \
+			2>>"$output.log" || :
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
 			passed "$1" "${seconds##* }"
 			shift
@@ -93,9 +95,26 @@ in_guests() {
 	done
 }
 
+# is_meant NAME: whether a test is one for this kernel.
+is_meant() {
+	local kernels
+	kernels=$(needs kernels "$1")
+	[[ " ${kernels:-${KERNEL:-stock}} " == *" ${KERNEL:-stock} "* ]]
+}
+
+# guest_tests: the names of those of tests/sh that are for this kernel.
+guest_tests() {
+	local test
+	for test in tests/sh/*; do
+		if is_meant "${test##*/}"; then
+			printf '%s\n' "${test##*/}"
+		fi
+	done
+}
+
 # tests: where each test is run, and its name; the recordings come first, for they take longest.
 tests() {
-	(cd tests/sh && printf 'in_guests %s\n' *) | sort -r
+	guest_tests | sed 's/^/in_guests /' | sort -r
 	(cd tests/host && printf 'on_host %s\n' *)
 }
 

@@ -30,6 +30,13 @@ make_guest() {
 	in_root "$top/scripts/image.sh" "$MODULES" "$1"
 }
 
+# The memory of a guest, in MiB; and how many times as long as on a kernel of Debian's everything may take,
+# for one that checks what it does takes both.
+memory=1500 slowness=1
+if [ -n "${KERNEL:-}" ]; then
+	memory=2500 slowness=6
+fi
+
 # prepare_guest DIR [FILE...]: put into DIR what the guests of one run share, the module and the tool
 # as they are now among it, and the files, which they find in /t.
 prepare_guest() {
@@ -56,7 +63,7 @@ emulate() {
 	shift 5
 	# Without rdrand, programs that make a UUID wait seconds for random numbers.
 	in_root timeout --foreground "$seconds" qemu-system-x86_64 \
-		-accel tcg -cpu qemu64,+rdrand "${processors[@]}" -m 1500 \
+		-accel tcg -cpu qemu64,+rdrand "${processors[@]}" -m "$memory" \
 		-nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
@@ -85,7 +92,7 @@ boot() {
 		emulator=$!
 		start=$SECONDS
 		while ! is_up "$output" && kill -0 $emulator 2>/dev/null; do
-			if [ $((SECONDS - start)) -gt 60 ]; then
+			if [ $((SECONDS - start)) -gt $((60 * slowness)) ]; then
 				printf 'dm-switch: the guest for %s did not start\n' "$output" >&2
 				kill $emulator
 				break

@@ -33,13 +33,21 @@ add_programs() {
 	done
 }
 
+# unpacked FILE: a module's content, whether it is packed, as Debian's are, or not.
+unpacked() {
+	case $1 in
+	*.xz) xz -dc "$1" ;;
+	*) cat "$1" ;;
+	esac
+}
+
 # add_modules MODULE...: with those that they need.
 add_modules() {
 	local module file
 	for module; do
 		modprobe -d "${modules%/lib/modules/*}" -S "$release" --show-depends "$module"
 	done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u | while read -r file; do
-		xz -dc "$file" >"$image/lib/modules/$release/$(basename "$file" .xz)"
+		unpacked "$file" >"$image/lib/modules/$release/$(basename "$file" .xz)"
 	done
 	depmod -b "$image" "$release"
 }
@@ -59,7 +67,7 @@ add_programs blkdiscard dash dd dmsetup od socat xxd
 add_modules brd dm-mod dm-snapshot dm-zero loop null_blk scsi_debug sd_mod virtio_blk
 # The kernel's own target, for the tests under another name, for module names are unique too.  The
 # copy leaves the signature behind, which would not hold any more.
-xz -dc "$modules/kernel/drivers/md/dm-switch.ko.xz" | sed 's/dm_switch/dm_intree/g' >"$dir/intree.ko"
+unpacked "$modules"/kernel/drivers/md/dm-switch.ko* | sed 's/dm_switch/dm_intree/g' >"$dir/intree.ko"
 objcopy "$dir/intree.ko" "$image/lib/modules/intree.ko"
 archive "$dir/base.cpio"
 add_programs e2fsck fio mkfs.ext4 mkfs.xfs xfs_io xfs_repair

@@ -6,6 +6,9 @@
 #
 # KVER in the environment picks a kernel: a series (7.2), a version (7.3.4) or a release
 # (7.3.4+deb13-amd64).  What is in the cache already is preferred to what the archive has.
+#
+# KERNEL in the environment has another kernel built from the same source, and takes that: debug, the
+# one that scripts/debug.config describes.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
@@ -13,6 +16,7 @@ cd "$top"
 
 kernels=$cache/kernel-${root##*-}
 want=${KVER:-${series[-1]}}
+want=${want%-"${KERNEL:-}"-*}
 
 # matching: of the releases on standard input, those that $want means; oldest first.
 matching() {
@@ -80,6 +84,32 @@ prepare() {
 	rm -rf debs parts
 }
 
+# unset_options: of the options that $config names, those that the tree here does not have so.
+unset_options() {
+	grep '^CONFIG_' "$config" | grep -vxFf .config || :
+}
+
+# build RELEASE SOURCE DIR: build the kernel that $config describes.
+build() {
+	local release=$1 source=$2 dir=$3 missing
+	mkdir "$dir/build"
+	cd "$dir/build"
+	# Comes before the one that the kernel's build makes.  KASAN and Rust together take clang.
+	cat >GNUmakefile <<-EOF
+		export LLVM := -19
+		export LOCALVERSION := ${release#"${release%%+*}"}
+		export KBUILD_OUTPUT := $PWD
+		include $source/Makefile
+	EOF
+	in_root make -s "KCONFIG_ALLCONFIG=$config" allnoconfig
+	missing=$(unset_options)
+	[ -z "$missing" ] || die "these options of $config cannot be had:
+$missing"
+	in_root make -s "-j$(nproc)" bzImage modules
+	in_root make -s "INSTALL_MOD_PATH=$dir" modules_install
+	cp arch/x86/boot/bzImage "$dir/lib/modules/$release/vmlinuz"
+}
+
 # cached: the newest of the releases that are wanted and in the cache.
 cached() {
 	prepared | matching | tail -n 1
@@ -102,10 +132,18 @@ $(sort -V <<<"$have" | sed 's/^/  /')"
 	once "$kernels/$release" "preparing the kernel $release" prepare "$release"
 fi
 
-modules=$kernels/$release/lib/modules/$release
+dir=$kernels/$release
+if [ -n "${KERNEL:-}" ]; then
+	config=$top/scripts/$KERNEL.config source=$dir/source
+	[ -e "$config" ] || die "KERNEL: there is no scripts/$KERNEL.config"
+	release=$release-$KERNEL-$(digest <"$config")
+	dir=$cache/kernel-$KERNEL-${root##*-}/$release
+	once "$dir" "building the kernel $release" build "$release" "$source"
+fi
+modules=$dir/lib/modules/$release
 cat <<EOF
 KVER='$release'
-KDIR='$kernels/$release/build'
+KDIR='$dir/build'
 VMLINUZ='$modules/vmlinuz'
 MODULES='$modules'
 KO='$top/dm-switch.ko'

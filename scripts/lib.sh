@@ -24,6 +24,10 @@ root_packages=(
 	# the host's tests and the linters
 	g++ mandoc rust-clippy rustfmt shellcheck
 )
+if [ -n "${KERNEL:-}" ]; then
+	# a kernel of our own
+	root_packages+=(clang-19 lld-19 llvm-19)
+fi
 
 die() {
 	printf 'dm-switch: %s\n' "$*" >&2

@@ -5,4 +5,3 @@
 
 . /t/lib/test.sh
 . "/t/sh/$1"
-check_log

@@ -1,8 +1,17 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs tests in the guest, one after the other: those that tests= on the kernel's command line names.
-# Ends behind the first that fails, for nobody knows what that leaves behind.
+# Runs tests in the guest, one after the other: those that tests= on the kernel's command line names, for so
+# many seconds each as seconds= says.  Ends behind the first that fails, for nobody knows what that leaves
+# behind.
+
+. /t/lib/test.sh
+kmemleak=/sys/kernel/debug/kmemleak
+
+# parameter NAME: of the kernel's command line.
+parameter() {
+	sed -n "s/.* $1=\([^ ]*\).*/\1/p" /proc/cmdline
+}
 
 uptime() {
 	cut -d . -f 1 /proc/uptime
@@ -28,18 +37,34 @@ clean() {
 	done
 }
 
+# leaks: what the kernel finds that nothing points to, where it looks for that.  It only names what is five
+# seconds old, and has not changed since it looked last.
+leaks() {
+	if [ -e $kmemleak ]; then
+		sleep 6
+		echo scan >$kmemleak
+		echo scan >$kmemleak
+		cat $kmemleak
+	fi
+}
+
 # The disk with the names of sectors.
 modprobe virtio_blk
 loaded_first=$(loaded | tr '\n' ' ')
-# shellcheck disable=SC2013 # words are wanted
-for test in $(sed 's/.* tests=\([^ ]*\).*/\1/; y/,/ /' /proc/cmdline); do
+tests=$(parameter tests | tr , ' ')
+for test in $tests; do
 	echo "dm-switch guest: test $test" | tee /dev/kmsg
 	dmesg -c >/dev/null
 	start=$(uptime)
-	timeout 190 dash -eu /t/lib/run-test.sh "$test"
+	timeout "$(parameter seconds)" dash -eu /t/lib/run-test.sh "$test"
 	if ! clean; then
 		echo "FAILED: the test left something behind"
 		exit 1
 	fi
+	# What one of the tests has lost is still lost.
+	if [ "$test" = "${tests##* }" ]; then
+		expect "memory that the tests of this guest lost" "" "$(leaks)"
+	fi
+	check_log
 	echo "dm-switch guest: passed $test $(($(uptime) - start))"
 done

@@ -163,9 +163,15 @@ unload() {
 	rmmod dm_switch
 }
 
+# What complaints have in them: any kernel's, and those of a kernel that looks for faults, or gives up looking.
+complaints='[^A-Z]BUG|\] (WARNING|INFO): |INFO: (task|rcu)|cut here|Call Trace|Oops|general prot|Kernel panic'
+complaints="$complaints|refcount_t|leaked|detected stall"
+complaints="$complaints|KASAN|KCSAN|UBSAN|ODEBUG|memory leak|(memory|list_[a-z]*) corruption|single bit error"
+complaints="$complaints|turning off the locking|kmemleak: (Cannot|Memory pool|.* disabled)"
+
 # check_log: fail if the kernel's log has a complaint in it.
 check_log() {
-	if dmesg | grep -E '[^A-Z]BUG|WARNING: (CPU|[^ ]+:[0-9]+)|Oops|UBSAN|KASAN|Call Trace|general prot|refcount_t|INFO: (task|rcu)|leaked|memory leak|detected stall' >/tmp/complaints; then
+	if dmesg | grep -E "$complaints" >/tmp/complaints; then
 		fail "the kernel's log:
 $(cat /tmp/complaints)"
 	fi
