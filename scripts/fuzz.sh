@@ -31,7 +31,7 @@ show_end() {
 prepare_guest "$dir" "$fuzzer/fuzz"
 printf 'dm-switch: fuzzing for %s s; make fuzz SEED=%s begins with the same\n' "$seconds" "$seed" >&2
 # A disagreement is cut down for two minutes at most.
-if in_guest "$dir/output" $((seconds + 240)) "seed=$seed" "limit=--seconds,$seconds"; then
+if in_guest "$dir/output" $((seconds + 240 * slowness)) "seed=$seed" "limit=--seconds,$seconds"; then
 	grep -v -e '^script ' -e '^dm-switch guest:' "$dir/output"
 	grep -qx "dm-switch guest: 0" "$dir/output" || die "fuzzing failed, from seed $seed on; see above"
 	exit
@@ -39,7 +39,7 @@ fi
 last=$(sed -n 's/^script [0-9]* of seed \([0-9]*\)\r*$/\1/p' "$dir/output" | tail -n 1)
 show_end 60 "$dir/output.log"
 printf 'dm-switch: the guest died in the script of seed %s; once more, step by step\n' "${last:=$seed}" >&2
-if in_guest "$dir/again" 120 "seed=$last" "limit=--scripts,1,--trace"; then
+if in_guest "$dir/again" $((120 * slowness)) "seed=$last" "limit=--scripts,1,--trace"; then
 	printf 'dm-switch: this time it did not\n' >&2
 fi
 show_end 20 "$dir/again"

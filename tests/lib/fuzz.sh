@@ -3,11 +3,6 @@
 #
 # Running the fuzzer in the guest.
 
-# parameter NAME: of the kernel's command line.
-parameter() {
-	sed -n "s/.* $1=\([^ ]*\).*/\1/p" /proc/cmdline
-}
-
 # fuzz ARGUMENT...: run it with the seed= of the kernel's command line, with the module loaded.
 #
 # What is refused is in the log, thousands of lines, which the fuzzer reads.  On the serial line, which is

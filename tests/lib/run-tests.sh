@@ -8,11 +8,6 @@
 . /t/lib/test.sh
 kmemleak=/sys/kernel/debug/kmemleak
 
-# parameter NAME: of the kernel's command line.
-parameter() {
-	sed -n "s/.* $1=\([^ ]*\).*/\1/p" /proc/cmdline
-}
-
 uptime() {
 	cut -d . -f 1 /proc/uptime
 }

@@ -33,6 +33,11 @@ rise() {
 	}'
 }
 
+# parameter NAME: of the kernel's command line.
+parameter() {
+	sed -n "s/.* $1=\([^ ]*\).*/\1/p" /proc/cmdline
+}
+
 # until_true COMMAND...: wait for a command to succeed, 20 seconds at most.
 until_true() {
 	for _ in $(seq 200); do
