@@ -18,6 +18,7 @@
 #include <linux/blkdev.h>
 #include <linux/completion.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 
 #define DISKS 4
 
@@ -28,26 +29,33 @@ module_param_array(units, uint, &count, 0444);
 static struct gendisk *disks[DISKS];
 
 #ifdef CONFIG_BLK_INLINE_ENCRYPTION
-static struct blk_crypto_profile profiles[DISKS];
+/* Not static themselves, for lockdep wants to register a key in each. */
+static struct blk_crypto_profile *profiles[DISKS];
 
-static void start_encryption(unsigned int number)
+static int start_encryption(unsigned int number)
 {
-	struct blk_crypto_profile *profile = &profiles[number];
+	struct blk_crypto_profile *profile = kzalloc(sizeof(*profile), GFP_KERNEL);
 
+	if (!profile)
+		return -ENOMEM;
 	blk_crypto_profile_init(profile, 0);
 	profile->max_dun_bytes_supported = sizeof(u64);
 	profile->key_types_supported = BLK_CRYPTO_KEY_TYPE_RAW;
 	profile->modes_supported[BLK_ENCRYPTION_MODE_AES_256_XTS] = units[number];
 	blk_crypto_register(profile, disks[number]->queue);
+	profiles[number] = profile;
+	return 0;
 }
 
 static void stop_encryption(unsigned int number)
 {
-	blk_crypto_profile_destroy(&profiles[number]);
+	blk_crypto_profile_destroy(profiles[number]);
+	kfree(profiles[number]);
 }
 #else
-static void start_encryption(unsigned int number)
+static int start_encryption(unsigned int number)
 {
+	return 0;
 }
 
 static void stop_encryption(unsigned int number)
@@ -87,13 +95,18 @@ static int make_disk(unsigned int number)
 	disk->flags |= GENHD_FL_NO_PART;
 	set_capacity(disk, 16384);
 	disks[number] = disk;
-	start_encryption(number);
+	err = start_encryption(number);
+	if (err)
+		goto put;
 	err = add_disk(disk);
-	if (err) {
-		disks[number] = NULL;
-		put_disk(disk);
-		stop_encryption(number);
-	}
+	if (err)
+		goto stop;
+	return 0;
+stop:
+	stop_encryption(number);
+put:
+	disks[number] = NULL;
+	put_disk(disk);
 	return err;
 }
 
