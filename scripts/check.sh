@@ -26,7 +26,7 @@ dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
 # Where the modules are that tests load.
-modules=$cache/modules-${root##*-}-$KVER-$(cat tests/modules/* | digest)
+modules=$cache/modules-$KVER-$(cat - tests/modules/* <<<"$KDIR" | digest)
 
 make_modules() {
 	cp tests/modules/* "$1"

@@ -24,7 +24,7 @@ rm "$log"
 # shellcheck disable=SC2034 # used by the scripts that source this
 seed=${SEED:-$(od -A n -t u4 -N 4 /dev/urandom | tr -d ' ')}
 
-guest=$cache/guest-${root##*-}-$KVER-$(digest <"$top/scripts/image.sh")
+guest=$cache/guest-$KVER-$(cat - scripts/image.sh <<<"$root $MODULES" | digest)
 
 make_guest() {
 	in_root "$top/scripts/image.sh" "$MODULES" "$1"

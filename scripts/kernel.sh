@@ -14,7 +14,7 @@
 . "$(dirname "$0")/series.sh"
 cd "$top"
 
-kernels=$cache/kernel-${root##*-}
+kernels=$cache/kernel-${root##*-}-$(digest <scripts/metadata.sh)
 want=${KVER:-${series[-1]}}
 want=${want%-"${KERNEL:-}"-*}
 
