@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check.sh: run the tests; the one named by TEST in the environment, or all.  The last line is
-# "N passed, N failed".
+# check.sh: run the tests; the one named by TEST in the environment, of which what it prints is shown, or all.
+# The last line is "N passed, N failed".
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
@@ -33,8 +33,17 @@ make_modules() {
 	in_root make -s -C "$KDIR" "M=$1" modules
 }
 
-# passed NAME SECONDS
+# said NAME FILE: what the file has from the test's own beginning on.
+said() {
+	awk -v begin="dm-switch guest: test $1\r?\$" '$0 ~ begin { text = "" }
+		{ text = text $0 "\n" } END { printf "%s", text }' "$2" | tr -d '\r' | cat -v
+}
+
+# passed NAME SECONDS FILE: say that a test passed; of one that was asked for, what it printed.
 passed() {
+	if [ -n "${TEST:-}" ]; then
+		said "$1" "$3" | grep -v '^dm-switch guest: ' || :
+	fi
 	printf 'ok      %s (%d s)\n' "$1" "$2"
 	echo passed >"$dir/$1.result"
 }
@@ -43,23 +52,18 @@ passed() {
 failed() {
 	local name=$1 file
 	shift
-	{
-		printf 'FAILED  %s\n' "$name"
-		for file; do
-			printf -- '--- the end of what %s has\n' "$(basename "$file")"
-			# From the test's own beginning on.
-			awk -v begin="dm-switch guest: test $name\r?\$" '$0 ~ begin { text = "" }
-				{ text = text $0 "\n" } END { printf "%s", text }' "$file" |
-				tail -n 30
-		done
-	} 2>&1 | tr -d '\r' | cat -v
+	printf 'FAILED  %s\n' "$name"
+	for file; do
+		printf -- '--- the end of what %s has\n' "$(basename "$file")"
+		said "$name" "$file" | tail -n 30
+	done
 }
 
 # on_host NAME: run a test in the build root.
 on_host() {
 	local start=$SECONDS
 	if in_root env "KDIR=$KDIR" "SWUPLOAD=$SWUPLOAD" "SEED=$seed" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
-		passed "$1" $((SECONDS - start))
+		passed "$1" $((SECONDS - start)) "$dir/$1"
 	else
 		failed "$1" "$dir/$1"
 	fi
@@ -85,7 +89,7 @@ in_guests() {
 			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" "$(needs kernel "$1")" \
 			2>>"$output.log" || :
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
-			passed "$1" "${seconds##* }"
+			passed "$1" "${seconds##* }" "$output"
 			shift
 		done
 		if [ $# -gt 0 ]; then
