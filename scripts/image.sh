@@ -63,7 +63,7 @@ cp /usr/bin/busybox "$image/usr/bin"
 for applet in $(busybox --list | grep -vx busybox); do
 	ln -s busybox "$image/usr/bin/$applet"
 done
-add_programs blkdiscard dash dd dmsetup od socat xxd
+add_programs blkdiscard dash dd dmsetup od setpriv socat xxd
 add_modules brd dm-mod dm-snapshot dm-zero loop null_blk scsi_debug sd_mod virtio_blk
 # The kernel's own target, for the tests under another name, for module names are unique too.  The
 # copy leaves the signature behind, which would not hold any more.

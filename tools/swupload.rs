@@ -529,8 +529,22 @@ fn table_refused(name: &str, answer: &[u8], error: &io::Error) -> String {
 }
 
 fn not_permitted() -> String {
-    let way_out = "run as root, or give DEVICE as MAJOR:MINOR with -n and -t";
-    format!("not permitted to use {CONTROL}: {way_out}")
+    let needed = needs("CAP_SYS_ADMIN and the right to open it");
+    format!(
+        "not permitted to use {CONTROL}: {needed}; or give DEVICE as MAJOR:MINOR with -n and -t"
+    )
+}
+
+/// What it takes: root of a user namespace has any capability there, and it counts nowhere else.
+fn needs(privilege: &str) -> String {
+    // What the kernel numbers the initial one. C header: `linux/nsfs.h`.
+    const USER_NS_INIT_INO: u64 = 0xefff_fffd;
+    match fs::metadata("/proc/self/ns/user") {
+        Ok(namespace) if namespace.ino() != USER_NS_INIT_INO => {
+            format!("needs {privilege} in the initial user namespace (run as root there)")
+        }
+        _ => format!("needs {privilege} (run as root)"),
+    }
 }
 
 /// The device's number and its table's lines, from the answer to DM_TABLE_STATUS.
@@ -1122,7 +1136,7 @@ impl Link {
         let command = [NETLINK_CMD_GET_PAGE_TBL, FAMILY_VERSION];
         let reply = self.ask(command, NETLINK_ATTR_MSG, message);
         let reply = reply.map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => "not permitted: needs CAP_NET_ADMIN (run as root)".into(),
+            Some(libc::EPERM) => format!("not permitted: {}", needs("CAP_NET_ADMIN")),
             Some(_) => format!("refused by the kernel: {error}"),
             None => error.to_string(),
         })?;

@@ -33,12 +33,21 @@ upload() {
 	request 1 7 01010000 "$(attribute 1 "$1")"
 }
 
+# socket: one of generic netlink, for socat; options may follow.
+socket() {
+	echo SOCKET-DATAGRAM:16:3:16:x00000000000000000000
+}
+
 # exchange REQUEST: send one datagram, and print what comes back: "error NUMBER SEQUENCE" for an
 # error or acknowledgement, and any other netlink message in hex.
 exchange() {
 	printf '%s' "$1" | xxd -r -p >/tmp/request
-	socat -b 131072 -t 0.05 - SOCKET-DATAGRAM:16:3:16:x00000000000000000000 \
-		</tmp/request >/tmp/answers
+	socat -b 131072 -t 0.05 - "$(socket)" </tmp/request >/tmp/answers
+	print_answers
+}
+
+# print_answers: those in /tmp/answers.
+print_answers() {
 	answer_at=0
 	answers_end=$(stat -c %s /tmp/answers)
 	while [ "$answer_at" -lt "$answers_end" ]; do
