@@ -93,6 +93,9 @@ const DM_DATA_OUT_FLAG: u32 = 1 << 16;
 /// Bytes of a `struct dm_target_spec`.
 const DM_SPEC: usize = 40;
 
+/// What a buffer has in it that the kernel is to write a status to.
+const BLANK: u8 = 0xa5;
+
 /// Sectors of the longest read.
 pub const READ_SECTORS: usize = 64;
 
@@ -276,7 +279,7 @@ impl System {
             flags |= DM_QUERY_INACTIVE_TABLE_FLAG;
         }
         let mut answer = Self::request(device, flags);
-        answer.resize(sys::DM_HEADER + room, 0);
+        answer.resize(sys::DM_HEADER + room, BLANK);
         sys::dm_ioctl(&self.control, DM_TABLE_STATUS, &mut answer)?;
         if word(&answer, 28) & DM_BUFFER_FULL_FLAG != 0 {
             return Ok(Answer::Cut);
@@ -288,8 +291,16 @@ impl System {
                 string(&answer[at + 24..at + 40]),
                 string(&answer[at + 40..]),
             );
-            lines += &format!("{begin} {sectors} {target} {text}\n");
+            let end = at + DM_SPEC + text.len() + 1;
             at = sys::DM_HEADER + word(&answer, at + 20) as usize;
+            lines += &format!("{begin} {sectors} {target} {text}\n");
+            // Up to the next line, or where it would be, is what we gave.
+            if answer[end..at.min(answer.len())]
+                .iter()
+                .any(|byte| *byte != BLANK)
+            {
+                lines += "and something behind its end\n";
+            }
         }
         Ok(Answer::Text(lines))
     }
