@@ -30,11 +30,11 @@ make_guest() {
 	in_root "$top/scripts/image.sh" "$MODULES" "$1"
 }
 
-# The memory of a guest, in MiB; and how many times as long as on a kernel of Debian's everything may take,
-# for one that checks what it does takes both.
-memory=1500 slowness=1
+# The memory of a guest, in MiB; how many times as long as on a kernel of Debian's everything may take, for one
+# that checks what it does takes both; and for how many seconds a test has things race.
+memory=1500 slowness=1 race=1
 if [ -n "${KERNEL:-}" ]; then
-	memory=2500 slowness=6
+	memory=2500 slowness=6 race=60
 fi
 
 # prepare_guest DIR [FILE...]: put into DIR what the guests of one run share, the module and the tool
@@ -68,7 +68,7 @@ emulate() {
 		-kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
 		-serial "file:$output.log" -serial "file:$output" \
-		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic $fast run=$run $*" </dev/null
+		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic $fast race=$race run=$run $*" </dev/null
 }
 
 # is_up OUTPUT: the guest's first process is there.

@@ -1,0 +1,68 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Races: what is done again and again in the background, for as many seconds as race= on the kernel's command
+# line says, while fio reads and looks at each sector: whether what is in it is whole, and is this sector's.
+
+# known_sectors DISKS FIRST LENGTH SKIP SECTORS: on each of these disks, from sector FIRST on, up to SECTORS behind
+# it, write what fio knows a sector by into LENGTH sectors, leave SKIP as they are, and so on.
+known_sectors() {
+	known_jobs=''
+	for disk in $1; do
+		known_jobs="$known_jobs --name=disk$disk --filename=/dev/ram$disk"
+		known_jobs="$known_jobs --offset=$(($2 * 512)) --bs=$(($3 * 512)) --rw=write:$(($4 * 512))"
+		known_jobs="$known_jobs --size=$(($5 * 512)) --io_size=$(($5 * 512 * $3 / ($3 + $4)))"
+		known_jobs="$known_jobs --direct=1 --verify=crc32c --verify_interval=512 --do_verify=0"
+	done
+	# shellcheck disable=SC2086 # words
+	fio $known_jobs >/tmp/fio || fail "$(cat /tmp/fio)"
+}
+
+# again COMMAND...: run a command once, and then in the background until the race is over.
+again() {
+	rm -f /tmp/over
+	"$@"
+	while [ ! -e /tmp/over ]; do
+		"$@"
+		echo "$*" >>/tmp/rounds
+	done &
+	again_jobs="${again_jobs:-} $!"
+}
+
+# finish: end what goes on in the background, and say how often each was done.
+finish() {
+	touch /tmp/over
+	for job in $again_jobs; do
+		wait "$job" || fail "what goes on in the background failed"
+	done
+	again_jobs=''
+	sort /tmp/rounds | uniq -c
+	rm /tmp/rounds
+}
+
+# race WHAT ARGUMENT...: read with fio, which gets the arguments, for as long as a race takes, and say how many
+# sectors were read.
+race() {
+	race_name=$1
+	shift
+	fio --output-format=terse --terse-version=3 --name=reads --rw=randread --norandommap --direct=1 \
+		--ioengine=libaio --iodepth=4 --numjobs=2 --group_reporting --bssplit=512/30:4k/40:64k/30 \
+		--verify=crc32c --verify_interval=512 --verify_header_seed=0 --verify_write_sequence=0 --verify_fatal=1 \
+		--time_based "--runtime=$(parameter race)" "$@" >/tmp/fio 2>&1 || fail "$race_name: $(cat /tmp/fio)"
+	awk -F ';' -v name="$race_name" '$3 == "reads" { print name ": " 2 * $6 " sectors read and verified" }' /tmp/fio
+}
+
+# uploads ARGUMENT...: run swupload, and count the messages that were accepted.
+uploads() {
+	swupload -v "$@" 2>>/tmp/accepted
+}
+
+# accepted_uploads: how many they were.
+accepted_uploads() {
+	echo "$(wc -l </tmp/accepted) uploads accepted"
+}
+
+# cycle PAGES ENTRY...: a page table in which the entries take turns.
+cycle() {
+	awk 'BEGIN { for (page = 0; page < ARGV[1]; page++) print ARGV[2 + page % (ARGC - 2)] }' "$@"
+}
