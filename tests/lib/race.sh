@@ -18,24 +18,34 @@ known_sectors() {
 	fio $known_jobs >/tmp/fio || fail "$(cat /tmp/fio)"
 }
 
-# again COMMAND...: run a command once, and then in the background until the race is over.
+# again COMMAND...: run a command in the background, once and then until the race is over.  The first that fails
+# ends it for all.
 again() {
 	rm -f /tmp/over
-	"$@"
-	while [ ! -e /tmp/over ]; do
+	(
+		trap 'touch /tmp/over' EXIT
 		"$@"
 		echo "$*" >>/tmp/rounds
-	done &
+		while [ ! -e /tmp/over ]; do
+			"$@"
+			echo "$*" >>/tmp/rounds
+		done
+	) &
 	again_jobs="${again_jobs:-} $!"
 }
 
-# finish: end what goes on in the background, and say how often each was done.
-finish() {
+# stop: what goes on in the background.
+stop() {
 	touch /tmp/over
 	for job in $again_jobs; do
 		wait "$job" || fail "what goes on in the background failed"
 	done
 	again_jobs=''
+}
+
+# finish: the same, and say how often each was done.
+finish() {
+	stop
 	sort /tmp/rounds | uniq -c
 	rm /tmp/rounds
 }
