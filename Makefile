@@ -12,6 +12,8 @@
 #   make bench        measure what it costs, and write BENCHMARKS.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
+#   make soak         everything together over an array for TIME seconds (600),
+#                     with an eye on memory; KERNEL=debug has it on that kernel
 #   make deb          the Debian packages
 #   make check-package
 #                     install, use, upgrade and purge them in a Debian 13
@@ -27,7 +29,7 @@
 # of that one.
 
 PREFIX ?= /usr/local
-export KVER KDIR TEST SEED TIME PREFIX DESTDIR
+export KVER KERNEL KDIR TEST SEED TIME PREFIX DESTDIR
 
 all: module tools
 
@@ -58,6 +60,9 @@ bench:
 fuzz:
 	@scripts/fuzz.sh
 
+soak:
+	@scripts/soak.sh
+
 deb:
 	@scripts/deb.sh
 
@@ -76,4 +81,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug bench fuzz deb check-package lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug bench fuzz soak deb check-package lint install uninstall clean

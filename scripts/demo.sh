@@ -6,13 +6,4 @@
 
 . "$(dirname "$0")/guest.sh"
 
-name=$1 image=$2
-dir=$(mktemp -d "$cache/demo.XXXXXX")
-trap 'rm -rf "$dir"' EXIT
-prepare_guest "$dir"
-step "running the demo in QEMU" boot "$dir/$image.initrd" 120 2 "/t/lib/$name.sh" "$dir/output"
-sed '$d' "$dir/output"
-if [ "$(tail -n 1 "$dir/output")" != "dm-switch guest: 0" ]; then
-	tail -n 20 "$dir/output.log" >&2
-	die "the demo failed; above is the end of the guest's kernel log"
-fi
+show "running the demo in QEMU" 120 "$2" "$1"

@@ -108,3 +108,23 @@ boot() {
 	done
 	return 1
 }
+
+# show TEXT SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE, for so
+# many seconds at most, and print what it prints.
+show() {
+	local text=$1 seconds=$2 image=$3 name=$4
+	dir=$(mktemp -d "$cache/$name.XXXXXX")
+	trap 'rm -rf "$dir"' EXIT
+	prepare_guest "$dir"
+	step "$text" attempt boot "$dir/$image.initrd" "$seconds" 2 "/t/lib/$name.sh" "$dir/output"
+	sed '/^dm-switch guest: /d' "$dir/output"
+	if [ "$(tail -n 1 "$dir/output")" != "dm-switch guest: 0" ]; then
+		tail -n 20 "$dir/output.log" >&2
+		die "$text: failed; above is the end of the guest's kernel log"
+	fi
+}
+
+# attempt COMMAND [ARGUMENT...]: run a command of which something else says whether it failed.
+attempt() {
+	"$@" || :
+}

@@ -6,11 +6,6 @@
 # behind.
 
 . /t/lib/test.sh
-kmemleak=/sys/kernel/debug/kmemleak
-
-uptime() {
-	cut -d . -f 1 /proc/uptime
-}
 
 # loaded: the kernel modules, the last one first.
 loaded() {
@@ -30,17 +25,6 @@ clean() {
 		*) rmmod "$module" || return 1 ;;
 		esac
 	done
-}
-
-# leaks: what the kernel finds that nothing points to, where it looks for that.  It only names what is five
-# seconds old, and has not changed since it looked last.
-leaks() {
-	if [ -e $kmemleak ]; then
-		sleep 6
-		echo scan >$kmemleak
-		echo scan >$kmemleak
-		cat $kmemleak
-	fi
 }
 
 # The disk with the names of sectors.

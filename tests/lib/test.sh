@@ -49,6 +49,11 @@ until_true() {
 	fail "not true in 20 seconds: $*"
 }
 
+# uptime: the guest's, in seconds.
+uptime() {
+	cut -d . -f 1 /proc/uptime
+}
+
 # load: the module.
 load() {
 	modprobe dm-mod
@@ -173,6 +178,19 @@ complaints='[^A-Z]BUG|\] (WARNING|INFO): |INFO: (task|rcu)|cut here|Call Trace|O
 complaints="$complaints|refcount_t|leaked|detected stall"
 complaints="$complaints|KASAN|KCSAN|UBSAN|ODEBUG|memory leak|(memory|list_[a-z]*) corruption|single bit error"
 complaints="$complaints|turning off the locking|kmemleak: (Cannot|Memory pool|.* disabled)"
+
+kmemleak=/sys/kernel/debug/kmemleak
+
+# leaks: what the kernel finds that nothing points to, where it looks for that.  It only names what is five
+# seconds old, and has not changed since it looked last.
+leaks() {
+	if [ -e $kmemleak ]; then
+		sleep 6
+		echo scan >$kmemleak
+		echo scan >$kmemleak
+		cat $kmemleak
+	fi
+}
 
 # check_log: fail if the kernel's log has a complaint in it.
 check_log() {
