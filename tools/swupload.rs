@@ -422,7 +422,10 @@ fn pte_bits(given: Option<u32>, dev_count: u16, is_in_tree: bool) -> Result<u32,
 const CONTROL: &str = "/dev/mapper/control";
 const DM_VERSION_MAJOR: u32 = 4;
 const DM_STATUS_TABLE_FLAG: u32 = 1 << 4;
+const DM_ACTIVE_PRESENT_FLAG: u32 = 1 << 5;
+const DM_INACTIVE_PRESENT_FLAG: u32 = 1 << 6;
 const DM_BUFFER_FULL_FLAG: u32 = 1 << 8;
+const DM_QUERY_INACTIVE_TABLE_FLAG: u32 = 1 << 12;
 const DM_NAME_LEN: usize = 128;
 // Where in a `struct dm_ioctl` its fields are.
 const DM_VERSION: usize = 0;
@@ -475,15 +478,22 @@ impl Switch {
     }
 }
 
-/// Number and table of the switch that `dev`, or without it `name`, means.
+/// Number and table of the switch that `dev`, or without it `name`, means: the live table, or where there is
+/// none yet the one that is loaded, for the kernel takes uploads for that then.
 fn find_switch(name: &str, dev: Option<dev_t>) -> Result<(dev_t, Switch), String> {
-    let (dev, lines) = table_lines(&table_status(name, dev)?)?;
+    let mut answer = table_status(name, dev, DM_STATUS_TABLE_FLAG)?;
+    let present = u32_at(&answer, DM_FLAGS)? & (DM_ACTIVE_PRESENT_FLAG | DM_INACTIVE_PRESENT_FLAG);
+    if present == DM_INACTIVE_PRESENT_FLAG {
+        let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
+        answer = table_status(name, dev, flags)?;
+    }
+    let (dev, lines) = table_lines(&answer)?;
     let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
     Ok((dev, switch))
 }
 
 /// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
-fn table_status(name: &str, dev: Option<dev_t>) -> Result<Vec<u8>, String> {
+fn table_status(name: &str, dev: Option<dev_t>, flags: u32) -> Result<Vec<u8>, String> {
     let open = OpenOptions::new().read(true).write(true).open(CONTROL);
     let control = open.map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => not_permitted(),
@@ -491,7 +501,7 @@ fn table_status(name: &str, dev: Option<dev_t>) -> Result<Vec<u8>, String> {
     })?;
     let mut size = 16 << 10;
     while size <= DM_BUFFER_LIMIT {
-        let mut buffer = table_request(name, dev);
+        let mut buffer = table_request(name, dev, flags);
         buffer.resize(size, 0);
         sys::dm_table_status(&control, &mut buffer)
             .map_err(|error| table_refused(name, &buffer, &error))?;
@@ -503,13 +513,13 @@ fn table_status(name: &str, dev: Option<dev_t>) -> Result<Vec<u8>, String> {
     Err(format!("{name}: its table is too long"))
 }
 
-/// A `struct dm_ioctl` that asks for the table of the device with this number, or else name.
-fn table_request(name: &str, dev: Option<dev_t>) -> Vec<u8> {
+/// A `struct dm_ioctl` with these flags, for the device with this number, or else name.
+fn table_request(name: &str, dev: Option<dev_t>, flags: u32) -> Vec<u8> {
     let mut bytes = vec![0; sys::DM_HEADER];
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     put(DM_VERSION, &DM_VERSION_MAJOR.to_ne_bytes());
     put(DM_DATA_START, &(sys::DM_HEADER as u32).to_ne_bytes());
-    put(DM_FLAGS, &DM_STATUS_TABLE_FLAG.to_ne_bytes());
+    put(DM_FLAGS, &flags.to_ne_bytes());
     match dev {
         Some(dev) => put(DM_DEV, &dev.to_ne_bytes()),
         None => put(DM_NAME, name.as_bytes()),
@@ -570,7 +580,7 @@ fn switch_line(lines: &[Line]) -> Result<Switch, String> {
     let switches: Vec<_> = switches.collect();
     match (switches.as_slice(), lines) {
         ([(length, _, arguments)], _) => switch(*length, arguments),
-        ([], []) => Err("has no live table (dmsetup resume?)".into()),
+        ([], []) => Err("has no table (dmsetup load?)".into()),
         ([], [(_, other, _), ..]) => Err(format!("not a switch: its target is {other}")),
         _ => {
             let way_out = "give each a device of its own";
