@@ -135,21 +135,14 @@ make_disk() {
 	rm -r "$dir/t"
 }
 
-emulate() {
-	# Without rdrand, programs that make a UUID wait seconds for random numbers.
-	in_root timeout --foreground "$limit" qemu-system-x86_64 \
-		-accel tcg -cpu qemu64,+rdrand -smp 2 -m 1500 \
-		-nodefaults -no-user-config -display none -no-reboot \
-		-kernel "$dir/boot/vmlinuz-$1" -initrd "$dir/boot/initrd.img-$1" \
-		-drive "file=$work/disk,format=raw,if=virtio" \
-		-serial "file:$work/log" -serial "file:$work/output" \
-		-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic systemd.run=/t/guest.sh"
-}
-
 # boot RELEASE: boot the machine on the disk with a kernel, and run the tests.
 boot() {
-	if ! emulate "$1" || ! grep -qx "dm-switch guest: end" "$work/output"; then
-		tail -n 40 "$work/log" "$work/output"
+	if ! emulate "$work/output" "$limit" -smp 2 -m 1500 \
+		-kernel "$dir/boot/vmlinuz-$1" -initrd "$dir/boot/initrd.img-$1" \
+		-drive "file=$work/disk,format=raw,if=virtio" \
+		-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic systemd.run=/t/guest.sh" ||
+		! grep -qx "dm-switch guest: end" "$work/output"; then
+		tail -n 40 "$work/output.log" "$work/output"
 		return 1
 	fi
 }

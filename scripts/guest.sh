@@ -1,8 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Running things in QEMU, on the kernel that kernel.sh picks.  No KVM: emulation is slower but the
-# same everywhere.
+# Running things in QEMU, on the kernel that kernel.sh picks.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$top"
@@ -54,59 +53,21 @@ prepare_guest() {
 	done
 }
 
-# emulate INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: the arguments are those of boot.
-emulate() {
-	local initrd=$1 seconds=$2 processors=(-smp "$3") run=$4 output=$5 fast="mitigations=off init_on_alloc=0"
-	if [ "$3" = counted ]; then
-		processors=(-smp 1 -icount "shift=0,sleep=off") fast=
-	fi
-	shift 5
-	# Without rdrand, programs that make a UUID wait seconds for random numbers.
-	in_root timeout --foreground "$seconds" qemu-system-x86_64 \
-		-accel tcg -cpu qemu64,+rdrand "${processors[@]}" -m "$memory" \
-		-nodefaults -no-user-config -display none -no-reboot \
-		-kernel "$VMLINUZ" -initrd "$initrd" \
-		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
-		-serial "file:$output.log" -serial "file:$output" \
-		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic $fast race=$race run=$run $*" </dev/null
-}
-
-# is_up OUTPUT: the guest's first process is there.
-is_up() {
-	grep -qsa "dm-switch guest: start" "$1.log"
-}
-
 # boot INITRD SECONDS PROCESSORS RUN OUTPUT [PARAMETER...]: run the script RUN in a guest with this file
 # system and so many processors, for so many seconds at most, with more parameters for its kernel.  What
 # it prints goes to OUTPUT, the kernel's log to OUTPUT.log.  "counted" processors are one, and a clock on
 # which each of its instructions takes a nanosecond.  Only there the kernel protects its programs from each
 # other's speculation, and clears memory before it hands it out: that takes a quarter more, and hides what
 # leaks.
-#
-# Once in some hundred times the emulator does not get the kernel as far as the guest's first process: a
-# guest that is not there in a minute is started again.
 boot() {
-	local output=$5 emulator start
-	for _ in 1 2 3; do
-		rm -f "$output.log"
-		emulate "$@" &
-		emulator=$!
-		start=$SECONDS
-		while ! is_up "$output" && kill -0 $emulator 2>/dev/null; do
-			if [ $((SECONDS - start)) -gt $((60 * slowness)) ]; then
-				printf 'dm-switch: the guest for %s did not start\n' "$output" >&2
-				kill $emulator
-				break
-			fi
-			sleep 0.2
-		done
-		if wait $emulator; then
-			return
-		elif is_up "$output"; then
-			return 1
-		fi
-	done
-	return 1
+	local initrd=$1 seconds=$2 processors=(-smp "$3") run=$4 output=$5 fast="mitigations=off init_on_alloc=0"
+	if [ "$3" = counted ]; then
+		processors=(-smp 1 -icount "shift=0,sleep=off") fast=
+	fi
+	shift 5
+	emulate "$output" "$seconds" "${processors[@]}" -m "$memory" -kernel "$VMLINUZ" -initrd "$initrd" \
+		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
+		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic $fast race=$race run=$run $*"
 }
 
 # show TEXT SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE, for so

@@ -168,3 +168,42 @@ need_kernel() {
 	assignments=$("$top/scripts/kernel.sh")
 	eval "$assignments"
 }
+
+# is_up OUTPUT: the guest has a first process.
+is_up() {
+	grep -qsa "Run /init as init process" "$1.log"
+}
+
+# emulate OUTPUT SECONDS ARGUMENT...: run a guest in QEMU with these arguments, for so many seconds at most.
+# What it writes on its second serial line goes to OUTPUT, the kernel's log to OUTPUT.log.  No KVM: emulation is
+# slower but the same everywhere.
+#
+# Once in some hundred times the emulator does not get the kernel as far as the guest's first process: a
+# guest that is not there in a minute is started again.
+emulate() {
+	local output=$1 seconds=$2 emulator start
+	shift 2
+	for _ in 1 2 3; do
+		rm -f "$output.log"
+		# Without rdrand, programs that make a UUID wait seconds for random numbers.
+		in_root timeout --foreground "$seconds" qemu-system-x86_64 \
+			-accel tcg -cpu qemu64,+rdrand -nodefaults -no-user-config -display none -no-reboot \
+			-serial "file:$output.log" -serial "file:$output" "$@" </dev/null &
+		emulator=$!
+		start=$SECONDS
+		while ! is_up "$output" && kill -0 $emulator 2>/dev/null; do
+			if [ $((SECONDS - start)) -gt $((60 * ${slowness:-1})) ]; then
+				printf 'dm-switch: the guest for %s did not start\n' "$output" >&2
+				kill $emulator
+				break
+			fi
+			sleep 0.2
+		done
+		if wait $emulator; then
+			return
+		elif is_up "$output"; then
+			return 1
+		fi
+	done
+	return 1
+}
