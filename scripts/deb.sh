@@ -16,7 +16,7 @@ dir=
 
 build() {
 	mkdir "$dir/source"
-	cp -r debian Kbuild LICENSE Makefile README.md COMPAT.md dm-switch.* helpers.c scripts tools "$dir/source"
+	cp -r debian docs Kbuild LICENSE Makefile README.md COMPAT.md dm-switch.* helpers.c scripts tools "$dir/source"
 	rm -f "$dir/source/dm-switch.ko"
 	cd "$dir/source"
 	root=$packaging_root in_root dpkg-buildpackage --build=binary --no-sign
