@@ -2,21 +2,24 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # check-package.sh: have a Debian 13 with a kernel of the oldest supported series, install the packages there
-# with apt, boot it, and use them; upgrade to a kernel of the newest series, and the same; purge them.  The last
-# line is "N passed, N failed".  A step that fails is the last one.
+# with apt, boot it, and use them; upgrade to a kernel of the newest series, and the same; purge them.  The
+# commands of README.md and docs/guide.md are among what is done, as they stand there.  The last line is "N passed,
+# N failed".  A step that fails is the last one.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
 cd "$top"
+. tests/package/document.sh
 
 # What the machine has besides its kernels and what the packages depend on: what boots, and what the tests use.
 machine_packages=(
 	ca-certificates e2fsprogs initramfs-tools systemd-sysv udev dmsetup
 	libnl-genl-3-dev libnl-utils python3-jsonschema python3-pyroute2 python3-yaml
+	iproute2 multipath-tools open-iscsi
 )
 
 # Seconds after which a machine that was booted hangs: by far more than it takes.
-limit=900
+limit=1800
 
 # in_machine DIR COMMAND [ARGUMENT...]: run a command in the machine whose root DIR is.
 in_machine() {
@@ -70,6 +73,17 @@ make_machine() {
 	printf '%s\n' "$old" "$new" >"$dir/kernels"
 }
 
+# run_commands DOCUMENT KIND: run the commands of this kind of a document (see tests/package/document.sh) in the
+# machine, in /opt.
+run_commands() {
+	local parts block
+	parts=$(mktemp -d "$work/document.XXXXXX")
+	blocks "$1" "$parts"
+	for block in "$parts"/*."sh-$2"; do
+		in_machine "$dir" --chdir /opt bash -e -c "$(<"$block")"
+	done
+}
+
 # files: what is on the machine, less what apt, dpkg and the log keep of what was installed before, and less
 # the key that dkms makes at its first build and keeps.
 files() {
@@ -99,8 +113,8 @@ installed() {
 }
 
 install() {
-	cp ./*.deb "$dir/opt"
-	apt "$dir" install "/opt/dm-switch-dkms_${version}_all.deb" "/opt/dm-switch-tools_${version}_amd64.deb"
+	cp ./dm-switch-*_"$version"_*.deb "$dir/opt"
+	run_commands README.md install
 	rm "$dir"/opt/*.deb
 	installed "$old"
 	expect "swupload" "swupload $version" "$(in_machine "$dir" swupload --version)"
@@ -128,6 +142,7 @@ make_disk() {
 	cp -r tests/package "$dir/t"
 	mkdir "$dir/t/lib"
 	cp tests/lib/{test,run-test}.sh "$dir/t/lib"
+	cp README.md docs/guide.md "$dir/t"
 	in_machine "$dir" cc -Wall -Wextra -Werror -I /usr/include/libnl3 -o /t/upload /t/upload.c -l nl-genl-3 -l nl-3
 	rm -f "$work/disk"
 	truncate -s 8G "$work/disk"
@@ -135,16 +150,21 @@ make_disk() {
 	rm -r "$dir/t"
 }
 
-# boot RELEASE: boot the machine on the disk with a kernel, and run the tests.
+# boot RELEASE: boot the machine on the disk with a kernel, and run the tests; boot it again where one of them says
+# so.
 boot() {
-	if ! emulate "$work/output" "$limit" -smp 2 -m 1500 \
-		-kernel "$dir/boot/vmlinuz-$1" -initrd "$dir/boot/initrd.img-$1" \
-		-drive "file=$work/disk,format=raw,if=virtio" \
-		-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic systemd.run=/t/guest.sh" ||
-		! grep -qx "dm-switch guest: end" "$work/output"; then
-		tail -n 40 "$work/output.log" "$work/output"
-		return 1
-	fi
+	: >"$work/output"
+	until grep -qx "dm-switch guest: end" "$work/output"; do
+		emulate "$work/boot" "$limit" -smp 2 -m 1500 \
+			-kernel "$dir/boot/vmlinuz-$1" -initrd "$dir/boot/initrd.img-$1" \
+			-drive "file=$work/disk,format=raw,if=virtio" \
+			-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic systemd.run=/t/guest.sh" || :
+		cat "$work/boot" >>"$work/output"
+		if ! grep -qx "dm-switch guest: \(end\|reboot\)" "$work/boot"; then
+			tail -n 40 "$work/boot.log" "$work/output"
+			return 1
+		fi
+	done
 }
 
 # refuses RELEASE SETTING TEXT: for a kernel with this setting dkms makes no module, and says why with the text;
@@ -187,7 +207,7 @@ refuse_without_source() {
 }
 
 purge() {
-	apt "$dir" purge dm-switch-dkms dm-switch-tools
+	run_commands README.md purge
 	apt "$dir" purge "linux-*-$new" "linux-*-${new%-amd64}*"
 	files >"$work/after"
 	diff "$work/before" "$work/after"
@@ -247,6 +267,8 @@ work=$(mktemp -d "$cache/check-package.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 dir=$work/machine
 step "copying it" cp -a "$machine" "$dir"
+# Nobody is there to say yes.
+echo 'APT::Get::Assume-Yes "true";' >"$dir/etc/apt/apt.conf.d/yes"
 files >"$work/before"
 check "installing the packages" install
 check "preferring the module to the kernel's own" prefer
