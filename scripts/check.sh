@@ -17,7 +17,7 @@ programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
-batch=20
+batch=10
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
 limit=$((200 * slowness))
