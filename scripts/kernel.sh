@@ -77,10 +77,11 @@ prepare() {
 	done
 	in_root tar -xf parts/usr/src/linux-source-*.tar.xz
 	mv linux-source-* source
-	in_root "$top/scripts/metadata.sh" source "parts/usr/src/linux-headers-$release" build
 	mkdir -p lib/modules
 	mv "parts/usr/lib/modules/$release" lib/modules
-	in_root depmod -b "$dir" "$release"
+	in_root depmod -b "$dir" "$release" &
+	in_root "$top/scripts/metadata.sh" source "parts/usr/src/linux-headers-$release" build
+	wait $!
 	rm -rf debs parts
 }
 
