@@ -71,8 +71,3 @@ uploads() {
 accepted_uploads() {
 	echo "$(wc -l </tmp/accepted) uploads accepted"
 }
-
-# cycle PAGES ENTRY...: a page table in which the entries take turns.
-cycle() {
-	awk 'BEGIN { for (page = 0; page < ARGV[1]; page++) print ARGV[2 + page % (ARGC - 2)] }' "$@"
-}
