@@ -10,3 +10,4 @@ load
 fuzz $(parameter limit | tr , ' ')
 unload
 check_log
+expect "memory that was lost" "" "$(leaks)"
