@@ -9,6 +9,7 @@
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST=name runs one
 #   make check-debug  the same on a kernel that is built for finding faults
+#   make check-kcsan  those of things at once on a kernel that looks for data races
 #   make bench        measure what it costs, and write BENCHMARKS.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
@@ -25,8 +26,8 @@
 #                     into PREFIX; make uninstall takes them away
 #   make clean        remove what was built here; the cache stays
 #
-# KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.  check-debug builds its own from the source
-# of that one.
+# KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.  check-debug and check-kcsan build their own
+# from the source of that one.
 
 PREFIX ?= /usr/local
 export KVER KERNEL KDIR TEST SEED TIME PREFIX DESTDIR
@@ -53,6 +54,9 @@ check:
 
 check-debug:
 	@KERNEL=debug scripts/check.sh
+
+check-kcsan:
+	@KERNEL=kcsan scripts/check.sh
 
 bench:
 	@scripts/bench.sh
@@ -81,4 +85,4 @@ uninstall:
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug bench fuzz soak deb check-package lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench fuzz soak deb check-package lint install uninstall clean

@@ -9,9 +9,10 @@
 # costs half as much again.  A test that needs more has "# processors: 2" in it, one that counts
 # instructions "# processors: counted", one for which the kernel needs parameters has "# kernel: ", one
 # that needs the programs and modules of storage.cpio or array.cpio has "# image: storage" or
-# "# image: array", and only those that need the same share a guest.  One that is not for every kernel has
-# "# kernels: " with those that it is for: stock, which are Debian's, or what KERNEL names in the environment
-# (see kernel.sh).  Tests of tests/host run in the build root.
+# "# image: array", and only those that need the same share a guest.  Tests of tests/host run in the build root.
+#
+# Behind "# kernels: " a test has those that it is for: stock, which are Debian's, or what KERNEL names in the
+# environment (see kernel.sh).  One without that is for stock and debug.
 
 programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
@@ -99,18 +100,12 @@ in_guests() {
 	done
 }
 
-# is_meant NAME: whether a test is one for this kernel.
-is_meant() {
-	local kernels
-	kernels=$(needs kernels "$1")
-	[[ " ${kernels:-${KERNEL:-stock}} " == *" ${KERNEL:-stock} "* ]]
-}
-
-# guest_tests: the names of those of tests/sh that are for this kernel.
-guest_tests() {
-	local test
-	for test in tests/sh/*; do
-		if is_meant "${test##*/}"; then
+# meant DIR: the names of those tests there that are for this kernel.
+meant() {
+	local test kernels
+	for test in "$1"/*; do
+		kernels=$(sed -n 's/^# kernels: //p' "$test")
+		if [[ " ${kernels:-stock debug} " == *" ${KERNEL:-stock} "* ]]; then
 			printf '%s\n' "${test##*/}"
 		fi
 	done
@@ -118,8 +113,8 @@ guest_tests() {
 
 # tests: where each test is run, and its name; the recordings come first, for they take longest.
 tests() {
-	guest_tests | sed 's/^/in_guests /' | sort -r
-	(cd tests/host && printf 'on_host %s\n' *)
+	meant tests/sh | sed 's/^/in_guests /' | sort -r
+	meant tests/host | sed 's/^/on_host /'
 }
 
 # start COMMAND [ARGUMENT...]: run in the background, one more at a time than there are processors, for

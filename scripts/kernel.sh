@@ -8,7 +8,7 @@
 # (7.3.4+deb13-amd64).  What is in the cache already is preferred to what the archive has.
 #
 # KERNEL in the environment has another kernel built from the same source, and takes that: debug, the
-# one that scripts/debug.config describes.
+# one that scripts/debug.config describes, or another one, which differs from that as its own file there says.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
@@ -85,12 +85,22 @@ prepare() {
 	rm -rf debs parts
 }
 
-# unset_options: of the options that $config names, those that the tree here does not have so.
-unset_options() {
-	grep '^CONFIG_' "$config" | grep -vxFf .config || :
+# wanted: the options that the files $configs name, each as the last of them has it.
+wanted() {
+	cat "${configs[@]}" | tac | awk 'match($0, /^(# )?CONFIG_[A-Z0-9_]+/) {
+		name = substr($0, 1, RLENGTH)
+		sub(/^# /, "", name)
+		if (!seen[name]++)
+			print
+	}'
 }
 
-# build RELEASE SOURCE DIR: build the kernel that $config describes.
+# unset_options: of the options that the file names, those that the tree here does not have so.
+unset_options() {
+	grep '^CONFIG_' "$1" | grep -vxFf .config || :
+}
+
+# build RELEASE SOURCE DIR: build the kernel that the files $configs describe.
 build() {
 	local release=$1 source=$2 dir=$3 missing
 	mkdir "$dir/build"
@@ -102,9 +112,10 @@ build() {
 		export KBUILD_OUTPUT := $PWD
 		include $source/Makefile
 	EOF
-	in_root make -s "KCONFIG_ALLCONFIG=$config" allnoconfig
-	missing=$(unset_options)
-	[ -z "$missing" ] || die "these options of $config cannot be had:
+	wanted >options
+	in_root make -s KCONFIG_ALLCONFIG=options allnoconfig
+	missing=$(unset_options options)
+	[ -z "$missing" ] || die "these options of ${configs[*]} cannot be had:
 $missing"
 	in_root make -s "-j$(nproc)" bzImage modules
 	in_root make -s "INSTALL_MOD_PATH=$dir" modules_install
@@ -135,9 +146,10 @@ fi
 
 dir=$kernels/$release
 if [ -n "${KERNEL:-}" ]; then
-	config=$top/scripts/$KERNEL.config source=$dir/source
-	[ -e "$config" ] || die "KERNEL: there is no scripts/$KERNEL.config"
-	release=$release-$KERNEL-$(digest <"$config")
+	configs=("$top/scripts/debug.config") source=$dir/source
+	[ -e "$top/scripts/$KERNEL.config" ] || die "KERNEL: there is no scripts/$KERNEL.config"
+	[ "$KERNEL" = debug ] || configs+=("$top/scripts/$KERNEL.config")
+	release=$release-$KERNEL-$(cat "${configs[@]}" | digest)
 	dir=$cache/kernel-$KERNEL-${root##*-}/$release
 	once "$dir" "building the kernel $release" build "$release" "$source"
 fi
