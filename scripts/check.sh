@@ -18,7 +18,7 @@ programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
 
 # Tests that a guest gets at most.
-batch=10
+batch=12
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
 limit=$((200 * slowness))
@@ -111,9 +111,9 @@ meant() {
 	done
 }
 
-# tests: where each test is run, and its name; the recordings come first, for they take longest.
+# tests: where each test is run, and its name.
 tests() {
-	meant tests/sh | sed 's/^/in_guests /' | sort -r
+	meant tests/sh | sed 's/^/in_guests /'
 	meant tests/host | sed 's/^/on_host /'
 }
 
@@ -142,11 +142,14 @@ while read -r where name; do
 		alike["needs: $(all_needs "$name")"]+=" $name"
 	fi
 done <<<"$chosen"
-# Those that need nothing, of which there are most, come last, to fill what time is left.
+# Those that need nothing, of which there are most, come last, to fill what time is left.  Neighbours, of which
+# several take long, go to different guests.
 while IFS= read -rd '' need; do
 	read -ra names <<<"${alike[$need]}"
-	for ((first = 0; first < ${#names[@]}; first += batch)); do
-		start in_guests "${names[@]:first:batch}"
+	guests=$(((${#names[@]} + batch - 1) / batch))
+	for ((number = 1; number <= guests; number++)); do
+		mapfile -t share < <(printf '%s\n' "${names[@]}" | sed -n "$number~${guests}p")
+		start in_guests "${share[@]}"
 	done
 done < <([ ${#alike[@]} -eq 0 ] || printf '%s\0' "${!alike[@]}" | sort -rz)
 wait

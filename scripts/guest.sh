@@ -6,18 +6,11 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$top"
 
-# The tool, and what else $programs names, is built while the kernel is prepared, and what that has to say
-# comes behind.
+# The tool, and what else $programs names, is built while the kernel is prepared.
 programs=("${programs[@]:-swupload}")
 need_root
-log=$(mktemp)
-scripts/tools.sh "${programs[@]}" 2>"$log" &
+beside scripts/tools.sh "${programs[@]}"
 need_kernel
-status=0
-wait $! || status=$?
-cat "$log" >&2
-rm "$log"
-[ "$status" -eq 0 ] || exit "$status"
 
 # What is random in tests is made from this: the same again with SEED.
 # shellcheck disable=SC2034 # used by the scripts that source this
@@ -28,6 +21,8 @@ guest=$cache/guest-$KVER-$(cat - scripts/image.sh <<<"$root $MODULES" | digest)
 make_guest() {
 	in_root "$top/scripts/image.sh" "$MODULES" "$1"
 }
+
+beside once "$guest" "making the guest's file system for $KVER" make_guest
 
 # The memory of a guest, in MiB; how many times as long as on a kernel of Debian's everything may take, for one
 # that checks what it does takes both; and for how many seconds a test has things race.
@@ -41,9 +36,9 @@ fi
 prepare_guest() {
 	local dir=$1 image
 	shift
-	once "$guest" "making the guest's file system for $KVER" make_guest
 	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
+	join
 	cp "$SWUPLOAD" "$dir/files/usr/bin"
 	cp tests/lib/init "$dir/files"
 	cp -r tests/sh tests/lib tests/vectors "$@" "$dir/files/t"

@@ -99,6 +99,26 @@ once() {
 	) 9>"$dir.lock"
 }
 
+# beside COMMAND [ARGUMENT...]: start a command in the background.
+beside_jobs=() beside_logs=()
+beside() {
+	beside_logs+=("$(mktemp)")
+	"$@" 2>"${beside_logs[-1]}" &
+	beside_jobs+=($!)
+}
+
+# join: wait for what was started so, and show what it had to say; if any of it failed, that is the end.
+join() {
+	local job failed=0
+	for job in "${!beside_jobs[@]}"; do
+		wait "${beside_jobs[job]}" || failed=1
+		cat "${beside_logs[job]}" >&2
+		rm "${beside_logs[job]}"
+	done
+	[ "$failed" -eq 0 ] || exit 1
+	beside_jobs=() beside_logs=()
+}
+
 # in_root COMMAND [ARGUMENT...]: run a command in the build root.  The cache and the checkout have
 # the same paths in there as outside.
 in_root() {
