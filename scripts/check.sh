@@ -70,9 +70,9 @@ on_host() {
 	fi
 }
 
-# needs WHAT NAME: what a test needs of its guest, behind "# WHAT: " in it.
+# needs WHAT FILE: what a test needs, behind "# WHAT: " in its file.
 needs() {
-	sed -n "s/^# $1: //p" "tests/sh/$2"
+	sed -n "s/^# $1: //p" "$2"
 }
 
 # all_needs NAME
@@ -84,10 +84,10 @@ all_needs() {
 in_guests() {
 	local output=$dir/$1 image processors seconds
 	while [ $# -gt 0 ]; do
-		image=$(needs image "$1")
-		processors=$(needs processors "$1")
+		image=$(needs image "tests/sh/$1")
+		processors=$(needs processors "tests/sh/$1")
 		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
-			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" "$(needs kernel "$1")" \
+			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" "$(needs kernel "tests/sh/$1")" \
 			2>>"$output.log" || :
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
 			passed "$1" "${seconds##* }" "$output"
@@ -104,7 +104,7 @@ in_guests() {
 meant() {
 	local test kernels
 	for test in "$1"/*; do
-		kernels=$(sed -n 's/^# kernels: //p' "$test")
+		kernels=$(needs kernels "$test")
 		if [[ " ${kernels:-stock debug} " == *" ${KERNEL:-stock} "* ]]; then
 			printf '%s\n' "${test##*/}"
 		fi
