@@ -85,19 +85,9 @@ prepare() {
 	rm -rf debs parts
 }
 
-# wanted: the options that the files $configs name, each as the last of them has it.
-wanted() {
-	cat "${configs[@]}" | tac | awk 'match($0, /^(# )?CONFIG_[A-Z0-9_]+/) {
-		name = substr($0, 1, RLENGTH)
-		sub(/^# /, "", name)
-		if (!seen[name]++)
-			print
-	}'
-}
-
-# unset_options: of the options that the file names, those that the tree here does not have so.
+# unset_options: of those in the file options, the ones that the tree here does not have so.
 unset_options() {
-	grep '^CONFIG_' "$1" | grep -vxFf .config || :
+	grep '^CONFIG_' options | grep -vxFf .config || :
 }
 
 # build RELEASE SOURCE DIR: build the kernel that the files $configs describe.
@@ -112,9 +102,10 @@ build() {
 		export KBUILD_OUTPUT := $PWD
 		include $source/Makefile
 	EOF
-	wanted >options
+	in_root "$source/scripts/kconfig/merge_config.sh" -m "${configs[@]}"
+	mv .config options
 	in_root make -s KCONFIG_ALLCONFIG=options allnoconfig
-	missing=$(unset_options options)
+	missing=$(unset_options)
 	[ -z "$missing" ] || die "these options of ${configs[*]} cannot be had:
 $missing"
 	in_root make -s "-j$(nproc)" bzImage modules
