@@ -120,13 +120,19 @@ static void remove_disks(void)
 }
 
 #ifdef CONFIG_BLK_INLINE_ENCRYPTION
+/* From 7.3 on a key says whether hardware may have it; before, any may. */
+#ifdef BLK_CRYPTO_CFG_ALLOW_HW
+#define HARDWARE , BLK_CRYPTO_CFG_ALLOW_HW
+#else
+#define HARDWARE
+#endif
+
 static int init_key(struct blk_crypto_key *key, unsigned int unit)
 {
 	static const u8 bytes[64] = "sixty-four bytes";
 
 	return blk_crypto_init_key(key, bytes, sizeof(bytes), BLK_CRYPTO_KEY_TYPE_RAW,
-				   BLK_ENCRYPTION_MODE_AES_256_XTS, sizeof(u64), unit,
-				   BLK_CRYPTO_CFG_ALLOW_HW);
+				   BLK_ENCRYPTION_MODE_AES_256_XTS, sizeof(u64), unit HARDWARE);
 }
 
 static void bio_done(struct bio *bio)
