@@ -2,7 +2,7 @@
 /*
  * A reader for whom what is freed behind RCU has to wait, as long as a test
  * wants.  Whoever writes to /sys/module/reader/parameters/read is one until it
- * gets a signal, 10 seconds at most, and keeps its processor all the while.  The
+ * gets a signal, 15 seconds at most, and keeps its processor all the while.  The
  * log says when it begins.
  */
 #include <linux/jiffies.h>
@@ -12,7 +12,7 @@
 
 static int read(const char *value, const struct kernel_param *param)
 {
-	unsigned long end = jiffies + 10 * HZ;
+	unsigned long end = jiffies + 15 * HZ;
 
 	rcu_read_lock_sched();
 	pr_info("reader: reads\n");
