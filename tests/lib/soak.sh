@@ -71,14 +71,16 @@ fail_paths() {
 	done
 }
 
-# memory: KiB in use, and those of them that slabs, per-CPU data and vmalloc have.
+# memory: KiB in use, without the free pages that processors hold to hand them out next, which come and go by the
+# megabyte; and those of them that slabs, per-CPU data and vmalloc have.
 memory() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 	sleep 1
-	awk '{ kib[$1] = $2 } END {
-		print kib["MemTotal:"] - kib["MemAvailable:"], kib["SUnreclaim:"], kib["Percpu:"], kib["VmallocUsed:"]
-	}' /proc/meminfo
+	awk '{ sum[$1] += $2 } END {
+		print sum["MemTotal:"] - sum["MemAvailable:"] - 4 * sum["count:"], sum["SUnreclaim:"],
+			sum["Percpu:"], sum["VmallocUsed:"]
+	}' /proc/meminfo /proc/zoneinfo
 }
 
 # together SECONDS: all of it.
@@ -153,7 +155,7 @@ grew() {
 }
 
 read -r all slabs percpu vmalloc </tmp/growth
-grew "in use" "$all" 16384
+grew "in use" "$all" 2048
 grew "slabs" "$slabs" 1024
 grew "per-CPU data" "$percpu" 256
 grew "vmalloc" "$vmalloc" 1024
