@@ -35,7 +35,13 @@ for test in $tests; do
 	echo "dm-switch guest: test $test" | tee /dev/kmsg
 	dmesg -c >/dev/null
 	start=$(uptime)
-	timeout "$(parameter seconds)" dash -eu /t/lib/run-test.sh "$test"
+	status=0
+	timeout "$(parameter seconds)" dash -eu /t/lib/run-test.sh "$test" || status=$?
+	case $status in
+	0) ;;
+	143) fail "the test did not end in $(parameter seconds) seconds" ;;
+	*) exit $status ;;
+	esac
 	if ! clean; then
 		echo "FAILED: the test left something behind"
 		exit 1
