@@ -176,7 +176,7 @@ unload() {
 # What complaints have in them: any kernel's, and those of a kernel that looks for faults, or gives up looking.
 complaints='[^A-Z]BUG|\] (WARNING|INFO): |INFO: (task|rcu)|cut here|Call Trace|Oops|general prot|Kernel panic'
 complaints="$complaints|refcount_t|leaked|detected stall"
-complaints="$complaints|KASAN|KCSAN|UBSAN|ODEBUG|memory leak|(memory|list_[a-z]*) corruption|single bit error"
+complaints="$complaints|KASAN|KCSAN|UBSAN|ODEBUG|suspected memory leak|(memory|list_[a-z]*) corruption|single bit error"
 complaints="$complaints|turning off the locking|kmemleak: (Cannot|Memory pool|.* disabled)"
 
 kmemleak=/sys/kernel/debug/kmemleak
