@@ -42,10 +42,7 @@ for test in $tests; do
 	143) fail "the test did not end in $(parameter seconds) seconds" ;;
 	*) exit $status ;;
 	esac
-	if ! clean; then
-		echo "FAILED: the test left something behind"
-		exit 1
-	fi
+	clean || fail "the test left something behind"
 	# What one of the tests has lost is still lost.
 	if [ "$test" = "${tests##* }" ]; then
 		expect "memory that the tests of this guest lost" "" "$(leaks)"

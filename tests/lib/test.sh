@@ -181,10 +181,15 @@ complaints="$complaints|turning off the locking|kmemleak: (Cannot|Memory pool|.*
 
 kmemleak=/sys/kernel/debug/kmemleak
 
+# finds_leaks: whether the kernel looks for what nothing points to.
+finds_leaks() {
+	[ -e $kmemleak ]
+}
+
 # leaks: what the kernel finds that nothing points to, where it looks for that.  It only names what is five
 # seconds old, and has not changed since it looked last.
 leaks() {
-	if [ -e $kmemleak ]; then
+	if finds_leaks; then
 		sleep 6
 		echo scan >$kmemleak
 		echo scan >$kmemleak
