@@ -144,6 +144,7 @@ mod dm {
     use core::{
         fmt::{self, Write},
         marker::PhantomData,
+        num::NonZeroU32,
         ptr::NonNull,
         slice,
         sync::atomic::{AtomicPtr, Ordering}, //
@@ -398,9 +399,10 @@ mod dm {
         }
 
         /// Returns the sectors of a block, below which the device reads and writes nothing.
-        pub(crate) fn block_len(&self) -> u32 {
+        pub(crate) fn block_len(&self) -> NonZeroU32 {
             // SAFETY: `bdev` is valid while the device is held.
-            unsafe { abi::helper_bdev_logical_block_size(self.bdev) >> bindings::SECTOR_SHIFT }
+            let bytes = unsafe { abi::helper_bdev_logical_block_size(self.bdev) };
+            NonZeroU32::new(bytes >> bindings::SECTOR_SHIFT).unwrap_or(NonZeroU32::MIN)
         }
 
         /// Returns the sizes, in bytes, of the data units that the device's hardware encrypts: the sum
@@ -2225,7 +2227,7 @@ impl Switch {
             return Err(c"Zoned devices are not supported");
         }
         if page_size % device.block_len() != 0 {
-            let (name, sectors) = (device.name(), device.block_len());
+            let (name, sectors) = (device.name(), device.block_len().get());
             pr_warn!(
                 "switch_ctr page size {page_size}: make it a multiple of {sectors} sectors, the \
                  block size of {name}\n"
