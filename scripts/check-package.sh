@@ -158,7 +158,7 @@ boot() {
 		emulate "$work/boot" "$limit" -smp 2 -m 1500 \
 			-kernel "$dir/boot/vmlinuz-$1" -initrd "$dir/boot/initrd.img-$1" \
 			-drive "file=$work/disk,format=raw,if=virtio" \
-			-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic systemd.run=/t/guest.sh" || :
+			-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic log_buf_len=4M systemd.run=/t/guest.sh" || :
 		cat "$work/boot" >>"$work/output"
 		if ! grep -qx "dm-switch guest: \(end\|reboot\)" "$work/boot"; then
 			tail -n 40 "$work/boot.log" "$work/output"

@@ -53,8 +53,10 @@ prepare_guest() {
 # it prints goes to OUTPUT, the kernel's log to OUTPUT.log.  "counted" processors are one, and a clock on
 # which each of its instructions takes a nanosecond.  Only there the kernel protects its programs from each
 # other's speculation, has security modules, and clears memory before it hands it out: that takes a third more,
-# and hides what leaks.
+# and hides what leaks.  There is room for all that the log gets.  A processor that this machine does not get to for
+# half a minute has not stalled.
 boot() {
+	local stalls="watchdog_thresh=20 workqueue.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=60"
 	local initrd=$1 seconds=$2 processors=(-smp "$3") run=$4 output=$5 fast="mitigations=off init_on_alloc=0 lsm="
 	if [ "$3" = counted ]; then
 		processors=(-smp 1 -icount "shift=0,sleep=off") fast=
@@ -62,7 +64,7 @@ boot() {
 	shift 5
 	emulate "$output" "$seconds" "${processors[@]}" -m "$memory" -kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
-		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic $fast race=$race run=$run $*"
+		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic log_buf_len=4M $stalls $fast race=$race run=$run $*"
 }
 
 # show TEXT SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE, for so

@@ -33,7 +33,9 @@ loaded_first=$(loaded | tr '\n' ' ')
 tests=$(parameter tests | tr , ' ')
 for test in $tests; do
 	echo "dm-switch guest: test $test" | tee /dev/kmsg
-	dmesg -c >/dev/null
+	# What went wrong before, also while the kernel started, may have it look no more.
+	check_log
+	begin_log
 	start=$(uptime)
 	status=0
 	timeout "$(parameter seconds)" dash -eu /t/lib/run-test.sh "$test" || status=$?
@@ -45,7 +47,7 @@ for test in $tests; do
 	clean || fail "the test left something behind"
 	# What one of the tests has lost is still lost.
 	if [ "$test" = "${tests##* }" ]; then
-		expect "memory that the tests of this guest lost" "" "$(leaks)"
+		check_leaks
 	fi
 	check_log
 	echo "dm-switch guest: passed $test $(($(uptime) - start))"

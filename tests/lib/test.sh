@@ -175,7 +175,7 @@ unload() {
 
 # What complaints have in them: any kernel's, and those of a kernel that looks for faults, or gives up looking.
 complaints='[^A-Z]BUG|\] (WARNING|INFO): |INFO: (task|rcu)|cut here|Call Trace|Oops|general prot|Kernel panic'
-complaints="$complaints|refcount_t|leaked|detected stall"
+complaints="$complaints|refcount_t|leaked|detected stall|invoked oom-killer"
 complaints="$complaints|KASAN|KCSAN|UBSAN|ODEBUG|suspected memory leak|(memory|list_[a-z]*) corruption|single bit error"
 complaints="$complaints|turning off the locking|kmemleak: (Cannot|Memory pool|.* disabled)"
 
@@ -186,15 +186,26 @@ finds_leaks() {
 	[ -e $kmemleak ]
 }
 
-# leaks: what the kernel finds that nothing points to, where it looks for that.  It only names what is five
-# seconds old, and has not changed since it looked last.
-leaks() {
+# scan: have the kernel look for what nothing points to.
+scan() {
+	echo scan >$kmemleak || fail "$kmemleak: the kernel looks for leaks no more, its log says why"
+}
+
+# check_leaks: fail if something was lost, where the kernel looks for that.  It only names what is five seconds old,
+# and has not changed since it looked last.
+check_leaks() {
 	if finds_leaks; then
 		sleep 6
-		echo scan >$kmemleak
-		echo scan >$kmemleak
-		cat $kmemleak
+		scan
+		scan
+		expect "memory that was lost" "" "$(cat $kmemleak)"
 	fi
+}
+
+# begin_log: the kernel's log begins here.
+begin_log() {
+	dmesg -c >/dev/null
+	echo "dm-switch guest: log" >/dev/kmsg
 }
 
 # module_races: the kernel's log, less the data races that are not the module's: those in which the code of neither
@@ -205,8 +216,9 @@ module_races() {
 		{ access = / by (task|interrupt)/; print }'
 }
 
-# check_log: fail if the kernel's log has a complaint in it.
+# check_log: fail if the kernel's log has a complaint in it, or may have lost one with its beginning.
 check_log() {
+	dmesg | grep -Eqm 1 '\] (Linux version |dm-switch guest: log)' || fail "the kernel's log has lost its beginning"
 	if module_races | grep -E "$complaints" >/tmp/complaints; then
 		fail "the kernel's log:
 $(cat /tmp/complaints)"

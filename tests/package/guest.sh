@@ -4,6 +4,7 @@
 # Runs the tests in /t/sh in a Debian that was booted, and says on the second serial line how each went.  When the
 # machine was booted again, it goes on with the test that did so.
 
+. /t/lib/test.sh
 exec </dev/null >/dev/ttyS1 2>&1
 stty raw <&1
 # The kernel's command line has this started in the place of what else a machine does.
@@ -13,7 +14,7 @@ for test in /t/sh/*; do
 	name=$(basename "$test")
 	[ ! -e "/t/$name.done" ] || continue
 	start=$(cut -d . -f 1 /proc/uptime)
-	dmesg -c >/dev/null
+	begin_log
 	if dash -eu /t/lib/run-test.sh "$name"; then
 		echo "dm-switch guest: passed $name $(($(cut -d . -f 1 /proc/uptime) - start))"
 	else
