@@ -28,7 +28,7 @@ beside once "$guest" "making the guest's file system for $KVER" make_guest
 # that checks what it does takes both; and for how many seconds a test has things race.
 memory=1500 slowness=1 race=1
 if [ -n "${KERNEL:-}" ]; then
-	memory=2500 slowness=6 race=60
+	memory=2500 slowness=8 race=60
 fi
 
 # prepare_guest DIR [FILE...]: put into DIR what the guests of one run share, the module and the tool
