@@ -43,6 +43,13 @@ stop() {
 	again_jobs=''
 }
 
+# go_on_until COMMAND...: wait for a command to succeed, while all goes on.
+go_on_until() {
+	until [ -e /tmp/over ] || "$@" 2>/dev/null; do
+		sleep 0.1
+	done
+}
+
 # finish: the same, and say how often each was done.
 finish() {
 	stop
@@ -60,6 +67,16 @@ race() {
 		--verify=crc32c --verify_interval=512 --verify_header_seed=0 --verify_write_sequence=0 --verify_fatal=1 \
 		--time_based "--runtime=$(parameter race)" "$@" >/tmp/fio 2>&1 || fail "$race_name: $(cat /tmp/fio)"
 	awk -F ';' -v name="$race_name" '$3 == "reads" { print name ": " 2 * $6 " sectors read and verified" }' /tmp/fio
+}
+
+# another_device: one that comes, is used, and goes.
+another_device() {
+	make_switch another 64 8 /dev/ram0 /dev/ram1
+	swupload another - <<-END
+		1*8
+	END
+	counted another "8 0" read_sectors /dev/mapper/another 0 64
+	dmsetup remove another
 }
 
 # uploads ARGUMENT...: run swupload, and count the messages that were accepted.
