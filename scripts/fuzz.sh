@@ -4,8 +4,8 @@
 # fuzz.sh: fuzz the module against a model of it, in QEMU, for TIME seconds of the environment, with the
 # scripts of SEED there and on, and print what was done.
 #
-# A guest that dies takes with it what it was doing: the script that was begun last is run once more, with
-# each step printed before it is done.
+# A failure comes with the command that has it again.  A guest that dies takes with it what it was doing: the
+# script that was begun last is run once more, with each step printed before it is done.
 
 programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
@@ -19,7 +19,7 @@ trap 'rm -rf "$dir"' EXIT
 in_guest() {
 	local output=$1 limit=$2
 	shift 2
-	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" "$@" 2>>"$output.log" &&
+	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" kasan_multi_shot "$@" 2>>"$output.log" &&
 		grep -q "^dm-switch guest: [0-9]" "$output"
 }
 
@@ -28,11 +28,12 @@ show_end() {
 	tail -n "$1" "$2" | tr -d '\r' | cat -v
 }
 
+again="make fuzz KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} SEED="
 prepare_guest "$dir" "$fuzzer/fuzz"
-printf 'dm-switch: fuzzing for %s s; make fuzz SEED=%s begins with the same\n' "$seconds" "$seed" >&2
-# A disagreement is cut down for two minutes at most.
+printf 'dm-switch: fuzzing for %s s; %s begins with the same\n' "$seconds" "$again$seed" >&2
+# A script that fails is cut down for two minutes at most.
 if in_guest "$dir/output" $((seconds + 240 * slowness)) "seed=$seed" "limit=--seconds,$seconds"; then
-	grep -v -e '^script ' -e '^dm-switch guest:' "$dir/output"
+	sed -e '/^script /d' -e '/^dm-switch guest:/d' -e "s/make fuzz SEED=/$again/" "$dir/output"
 	grep -qx "dm-switch guest: 0" "$dir/output" || die "fuzzing failed, from seed $seed on; see above"
 	exit
 fi
@@ -43,4 +44,4 @@ if in_guest "$dir/again" $((120 * slowness)) "seed=$last" "limit=--scripts,1,--t
 	printf 'dm-switch: this time it did not\n' >&2
 fi
 show_end 20 "$dir/again"
-die "the guest died in a script: make fuzz SEED=$last has it again"
+die "the guest died in a script: $again$last has it again"

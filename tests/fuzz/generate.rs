@@ -450,6 +450,7 @@ impl Generator {
         }
         if self.random.chance(20) {
             requests[0].sequence = self.random.word();
+            requests[0].port = self.random.word();
         }
         self.steps.push(Step::Send { requests });
         let window = self.devices[device]
@@ -621,6 +622,7 @@ impl Generator {
             let upload = self.good_upload(device);
             let mut request = Request::of(vec![Attribute::of(Payload::Upload(upload))]);
             request.sequence = self.random.word();
+            request.port = self.random.word();
             for _ in 0..=self.random.below(2) {
                 self.make_odd(&mut request, device);
             }

@@ -4,7 +4,8 @@
 //! all that comes of it with what should.
 //!
 //! A script begins without a device and is made from its own seed, so that the seed is all that it takes to
-//! have it again. Where module and model disagree, the script is cut down to the steps that it takes.
+//! have it again. Where module and model disagree, or the kernel complains, the script is cut down to the steps
+//! that it takes.
 
 #![deny(unsafe_code)]
 
@@ -15,12 +16,13 @@ mod step;
 mod system;
 
 use std::env;
+use std::mem::discriminant;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use model::Model;
 use random::Random;
-use step::{Outcome, Step};
+use step::{Answer, Outcome, Step};
 use system::{drain_output, System};
 
 /// Messages in which everything that the model knows of is sure to have happened.
@@ -39,6 +41,8 @@ struct Counts {
     messages: u64,
     reads: u64,
     sectors: u64,
+    /// Those that say whose they are.
+    named: u64,
     /// Mapped devices made.
     devices: u64,
     tables: u64,
@@ -50,39 +54,42 @@ impl Counts {
         match step {
             Step::Send { requests } => self.uploads += requests.len() as u64,
             Step::Message { .. } => self.messages += 1,
-            Step::Read { count, .. } => {
-                self.reads += 1;
-                self.sectors += *count as u64;
-            }
+            Step::Read { .. } => self.reads += 1,
             Step::Create { .. } => self.devices += 1,
             Step::Load { .. } => self.tables += 1,
             _ => self.others += 1,
         }
     }
+
+    fn add_sectors(&mut self, outcome: &Outcome) {
+        if let Ok(Answer::Sectors(names)) = &outcome.result {
+            self.sectors += names.len() as u64;
+            self.named += names.iter().filter(|name| !name.is_empty()).count() as u64;
+        }
+    }
 }
 
-/// Where module and model disagree.
-struct Disagreement {
+/// Where a script ended before its end.
+struct Failure {
     /// The step, by its number in the script.
     at: usize,
-    wanted: Outcome,
-    got: Outcome,
-}
-
-/// A script that comes to a disagreement.
-struct Case {
-    steps: Vec<Step>,
-    disagreement: Disagreement,
+    reason: Reason,
 }
 
 /// Why a script ended before its end.
-enum Failure {
-    Disagreement(Disagreement),
-    /// A line of the kernel's log, that came with a step.
-    Complaint {
-        at: usize,
-        line: String,
+enum Reason {
+    Disagreement {
+        wanted: Outcome,
+        got: Outcome,
     },
+    /// A line of the kernel's log.
+    Complaint(String),
+}
+
+/// A script that ends before its end.
+struct Case {
+    steps: Vec<Step>,
+    failure: Failure,
 }
 
 struct Fuzzer {
@@ -94,9 +101,11 @@ struct Fuzzer {
 }
 
 impl Fuzzer {
-    /// Does a script, from a state without devices on.
+    /// Does a script, from a state without devices on, and removes its devices.
     fn run(&mut self, script: &[Step]) -> Result<(), Failure> {
+        // Of a script that failed some are left, and it is known.
         self.system.clear();
+        self.system.complaint = None;
         self.model.clear();
         for (at, step) in script.iter().enumerate() {
             if !self.model.allows(step) {
@@ -109,36 +118,47 @@ impl Fuzzer {
             self.counts.add(step);
             let wanted = self.model.run(step);
             let got = self.system.run(step);
-            if let Some(line) = self.system.complaint.take() {
-                return Err(Failure::Complaint { at, line });
-            }
+            self.counts.add_sectors(&got);
+            self.no_complaint(at)?;
             if wanted != got {
-                return Err(Failure::Disagreement(Disagreement { at, wanted, got }));
+                let reason = Reason::Disagreement { wanted, got };
+                return Err(Failure { at, reason });
             }
         }
-        Ok(())
+        self.system.clear();
+        self.no_complaint(script.len().saturating_sub(1))
     }
 
-    /// Takes a candidate in the place of a script, less what is behind the disagreement that it comes to, if
-    /// it comes to one.
-    fn take(&mut self, mut candidate: Vec<Step>, script: &mut Case) -> bool {
-        let Err(Failure::Disagreement(found)) = self.run(&candidate) else {
+    /// Fails if the kernel complained up to a step.
+    fn no_complaint(&mut self, at: usize) -> Result<(), Failure> {
+        self.system.complaint.take().map_or(Ok(()), |line| {
+            let reason = Reason::Complaint(line);
+            Err(Failure { at, reason })
+        })
+    }
+
+    /// Takes a candidate in the place of a script, less what is behind its failure, if it fails for a reason of
+    /// the same kind.
+    fn take(&mut self, mut candidate: Vec<Step>, case: &mut Case) -> bool {
+        let Err(failure) = self.run(&candidate) else {
             return false;
         };
-        candidate.truncate(found.at + 1);
-        *script = Case {
+        if discriminant(&failure.reason) != discriminant(&case.failure.reason) {
+            return false;
+        }
+        candidate.truncate(failure.at + 1);
+        *case = Case {
             steps: candidate,
-            disagreement: found,
+            failure,
         };
         true
     }
 
-    /// Cuts a script down that comes to a disagreement: leaves out halves, quarters, and at last single
-    /// steps and parts of them, as long as one is left.
+    /// Cuts a script down that fails: leaves out halves, quarters, and at last single steps and parts of them,
+    /// as long as it does.
     fn cut_down(&mut self, case: &mut Case) {
         let start = Instant::now();
         let is_late = || start.elapsed() > SHRINKING;
-        case.steps.truncate(case.disagreement.at + 1);
         let mut length = case.steps.len() / 2;
         while length > 0 && !is_late() {
             let (before, mut at) = (case.steps.len(), 0);
@@ -170,37 +190,32 @@ impl Fuzzer {
     }
 
     /// Prints a failure, and the steps that it takes.
-    fn report(&mut self, seed: u64, script: Vec<Step>, failure: Failure) {
+    fn report(&mut self, seed: u64, steps: Vec<Step>, failure: Failure) {
         println!("FAILED: the script of seed {seed}");
-        match failure {
-            Failure::Complaint { at, line } => {
-                let first = at.saturating_sub(9);
-                println!("The kernel's log has: {line}\nin the last of these steps:");
-                for (number, step) in script.iter().enumerate().take(at + 1).skip(first) {
-                    println!("  {number}: {step}");
-                }
-            }
-            Failure::Disagreement(disagreement) => {
-                let (length, at) = (script.len(), disagreement.at);
-                let mut case = Case {
-                    steps: script,
-                    disagreement,
-                };
-                self.trace = false;
-                self.cut_down(&mut case);
-                let (steps, found) = (case.steps, case.disagreement);
-                println!(
-                    "{} of the {length} steps, which disagreed at step {at}, are enough:",
-                    steps.len()
-                );
-                for (number, step) in steps.iter().enumerate() {
-                    println!("  {number}: {step}");
-                }
-                println!("wanted of the last: {:?}", found.wanted.result);
-                println!("got:                {:?}", found.got.result);
-                if found.wanted.log != found.got.log {
-                    println!("wanted in the log:  {:#?}", found.wanted.log);
-                    println!("got:                {:#?}", found.got.log);
+        let (length, at) = (steps.len(), failure.at);
+        let mut case = Case { steps, failure };
+        self.trace = false;
+        // Of some faults the kernel only complains once.
+        if self.take(case.steps.clone(), &mut case) {
+            self.cut_down(&mut case);
+            let left = case.steps.len();
+            println!("{left} of the {length} steps, of which step {at} failed, are enough:");
+        } else {
+            println!("It did not fail again; step {at} of {length} did, the last of these:");
+            case.steps.truncate(at + 1);
+            case.steps.drain(..at.saturating_sub(9));
+        }
+        for (number, step) in case.steps.iter().enumerate() {
+            println!("  {number}: {step}");
+        }
+        match case.failure.reason {
+            Reason::Complaint(line) => println!("in the log of the last:  {line}"),
+            Reason::Disagreement { wanted, got } => {
+                println!("wanted of the last: {:?}", wanted.result);
+                println!("got:                {:?}", got.result);
+                if wanted.log != got.log {
+                    println!("wanted in the log:  {:#?}", wanted.log);
+                    println!("got:                {:#?}", got.log);
                 }
             }
         }
@@ -214,13 +229,14 @@ impl Fuzzer {
             println!("{count:>9} {branch}");
         }
         println!(
-            "{} scripts: {} netlink messages, {} dmsetup messages, {} reads of {} sectors, {} devices, {} tables, \
-             {} other steps",
+            "{} scripts: {} netlink messages, {} dmsetup messages, {} reads of {} sectors, {} of them with a name, \
+             {} devices, {} tables, {} other steps",
             counts.scripts,
             counts.uploads,
             counts.messages,
             counts.reads,
             counts.sectors,
+            counts.named,
             counts.devices,
             counts.tables,
             counts.others
@@ -301,7 +317,6 @@ fn main() -> ExitCode {
         }
         next = Random::new(next).next();
     }
-    fuzzer.system.clear();
     if fuzzer.summarize() {
         ExitCode::SUCCESS
     } else {

@@ -22,7 +22,7 @@ pub const DISK_SECTORS: u64 = 136 * 8192;
 /// Whether a sector of a disk has its name in it, `DISK/SECTOR`. Others are zeros, for names everywhere
 /// would take too much memory.
 pub fn has_name(sector: u64) -> bool {
-    sector < 2048 || (sector + 64) % 8192 < 128
+    sector < 16384 || (sector + 128) % 8192 < 256
 }
 
 /// What differs from one run to another, and no test can choose.
@@ -159,6 +159,8 @@ pub struct Request {
     pub kind: Option<u16>,
     pub flags: u16,
     pub sequence: u32,
+    /// What the sender says of its port, at which nobody looks.
+    pub port: u32,
     pub command: u8,
     pub version: u8,
     pub reserved: u16,
@@ -176,6 +178,7 @@ impl Request {
             kind: None,
             flags: 1,
             sequence: 7,
+            port: 0,
             command: 1,
             version: 1,
             reserved: 0,
@@ -197,7 +200,7 @@ impl Request {
         bytes.extend(self.kind.unwrap_or(facts.family).to_ne_bytes());
         bytes.extend(self.flags.to_ne_bytes());
         bytes.extend(self.sequence.to_ne_bytes());
-        bytes.extend(0_u32.to_ne_bytes());
+        bytes.extend(self.port.to_ne_bytes());
         bytes.extend([self.command, self.version]);
         bytes.extend(self.reserved.to_ne_bytes());
         bytes.extend(behind);
@@ -219,6 +222,7 @@ impl Debug for Request {
         show("kind", self.kind.map_or(-1, i64::from), -1);
         show("flags", self.flags.into(), plain.flags.into());
         show("sequence", self.sequence.into(), plain.sequence.into());
+        show("port", self.port.into(), plain.port.into());
         show("command", self.command.into(), plain.command.into());
         show("version", self.version.into(), plain.version.into());
         show("reserved", self.reserved.into(), plain.reserved.into());

@@ -123,6 +123,7 @@ const COMPLAINTS: &[&str] = &[
     "corruption",
     "single bit error",
     "turning off the locking",
+    "invoked oom-killer",
 ];
 
 /// The kernel that is tested.
@@ -311,15 +312,23 @@ impl System {
         request.extend(text.as_bytes());
         request.push(0);
         let size = request.len().max(sys::DM_HEADER + room);
-        request.resize(size, 0);
+        request.resize(size, BLANK);
+        let given = request.clone();
         sys::dm_ioctl(&self.control, DM_TARGET_MSG, &mut request)?;
-        Ok(match word(&request, 28) {
-            flags if flags & DM_BUFFER_FULL_FLAG != 0 => Answer::Cut,
+        let (text, mut end) = (string(&request[sys::DM_HEADER..]), sys::DM_HEADER);
+        let answer = match word(&request, 28) {
+            flags if flags & DM_BUFFER_FULL_FLAG != 0 => return Ok(Answer::Cut),
             flags if flags & DM_DATA_OUT_FLAG != 0 => {
-                Answer::Text(string(&request[sys::DM_HEADER..]))
+                end += text.len() + 1;
+                Answer::Text(text)
             }
             _ => Answer::Nothing,
-        })
+        };
+        // Behind it is what we gave.
+        if request[end..] != given[end..] {
+            return Ok(Answer::Text("something behind its end".into()));
+        }
+        Ok(answer)
     }
 
     /// Sends a datagram. The kernel has handled it, and answered, when the send returns.
