@@ -63,7 +63,8 @@ failed() {
 # on_host NAME: run a test in the build root.
 on_host() {
 	local start=$SECONDS
-	if in_root env "KDIR=$KDIR" "SWUPLOAD=$SWUPLOAD" "SEED=$seed" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
+	if in_root env "KDIR=$KDIR" "KO=$dir/files/t/dm-switch.ko" "SWUPLOAD=$SWUPLOAD" "SEED=$seed" \
+		bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
 		passed "$1" $((SECONDS - start)) "$dir/$1"
 	else
 		failed "$1" "$dir/$1"
