@@ -34,6 +34,13 @@ again() {
 	again_jobs="${again_jobs:-} $!"
 }
 
+# go_on_until COMMAND...: wait for a command to succeed, while all goes on.
+go_on_until() {
+	until [ -e /tmp/over ] || "$@" 2>/dev/null; do
+		sleep 0.1
+	done
+}
+
 # stop: what goes on in the background.
 stop() {
 	touch /tmp/over
@@ -41,13 +48,6 @@ stop() {
 		wait "$job" || fail "what goes on in the background failed"
 	done
 	again_jobs=''
-}
-
-# go_on_until COMMAND...: wait for a command to succeed, while all goes on.
-go_on_until() {
-	until [ -e /tmp/over ] || "$@" 2>/dev/null; do
-		sleep 0.1
-	done
 }
 
 # finish: the same, and say how often each was done.
