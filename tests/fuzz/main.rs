@@ -195,6 +195,7 @@ impl Fuzzer {
         let (length, at) = (steps.len(), failure.at);
         let mut case = Case { steps, failure };
         self.trace = false;
+        let mut first = 0;
         // Of some faults the kernel only complains once.
         if self.take(case.steps.clone(), &mut case) {
             self.cut_down(&mut case);
@@ -203,9 +204,9 @@ impl Fuzzer {
         } else {
             println!("It did not fail again; step {at} of {length} did, the last of these:");
             case.steps.truncate(at + 1);
-            case.steps.drain(..at.saturating_sub(9));
+            first = at.saturating_sub(9);
         }
-        for (number, step) in case.steps.iter().enumerate() {
+        for (number, step) in case.steps.iter().enumerate().skip(first) {
             println!("  {number}: {step}");
         }
         match case.failure.reason {
