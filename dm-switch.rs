@@ -215,6 +215,11 @@ mod dm {
         /// on a message that it does not know.
         fn message(&self, args: &Args<'_>, answer: &mut StatusWriter<'_>) -> Result;
 
+        /// The target's table is the live one of its device from now on; I/O goes on behind this.
+        ///
+        /// It must wait for no memory, which may take the device itself.
+        fn resume(&self);
+
         /// Returns the device that ioctls are passed to.
         fn prepare_ioctl<'a>(&self, devices: &'a [Device]) -> Result<&'a Device>;
     }
@@ -694,6 +699,7 @@ mod dm {
                 ctr: Some(Self::ctr_callback),
                 dtr: Some(Self::dtr_callback),
                 map: Some(Self::map_callback),
+                resume: Some(Self::resume_callback),
                 status: Some(Self::status_callback),
                 message: Some(Self::message_callback),
                 prepare_ioctl: Some(Self::prepare_ioctl_callback),
@@ -794,6 +800,14 @@ mod dm {
                 return abi::DM_MAPIO_REMAPPED as c_int;
             }
             instance.map_other(bio, offset) as c_int
+        }
+
+        /// # Safety
+        ///
+        /// Called by device-mapper only, with a constructed target of this type.
+        unsafe extern "C" fn resume_callback(ti: *mut abi::dm_target) {
+            // SAFETY: The target is constructed.
+            unsafe { Instance::<T>::of(ti) }.target.resume();
         }
 
         /// # Safety
@@ -2084,8 +2098,8 @@ struct Place {
     begin: u64,
 }
 
-/// The switches of a mapped device, where they stand and their volumes, in the order in which they were
-/// constructed.
+/// The switches of a mapped device, where they stand and their volumes: those of the live table first, and of
+/// each table in the order in which they were constructed.
 type Switches = KVec<(Place, Arc<Volume>)>;
 
 /// The volumes that uploads can be for.
@@ -2136,7 +2150,16 @@ impl Volumes {
         }
     }
 
-    /// Returns the oldest volume of the device: where a second table is loaded, the live one.
+    /// Puts the switches of a table in front of those of the device's other tables.
+    fn make_live(&self, device: DeviceNumber, table: usize) {
+        let mut devices = self.devices.lock();
+        if let Some(switches) = devices.get_mut(&device) {
+            let first = switches.iter().position(|(place, _)| place.table == table);
+            switches.rotate_left(first.unwrap_or(0));
+        }
+    }
+
+    /// Returns the first volume of the device's live table, or, where none is live, of the loaded one.
     fn find(&self, device: DeviceNumber) -> Option<Arc<Volume>> {
         let devices = self.devices.lock();
         let (_, volume) = devices.get(&device)?.first()?;
@@ -2512,6 +2535,11 @@ impl dm::Target for Switch {
             write!(answer, " {}", hits.sum(number))?;
         }
         Ok(())
+    }
+
+    /// Uploads are for the live table: from here on for this one, though the one before it has not gone.
+    fn resume(&self) {
+        self.volumes.make_live(self.volume.device, self.place.table);
     }
 
     fn prepare_ioctl<'a>(&self, devices: &'a [dm::Device]) -> Result<&'a dm::Device> {
