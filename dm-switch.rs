@@ -2551,7 +2551,7 @@ impl dm::Target for Switch {
                 table.map_or(0, |table| table.entry(0) as usize)
             }
         };
-        devices.get(number).ok_or(EIO)
+        devices.get(number).or(devices.first()).ok_or(EIO)
     }
 }
 
