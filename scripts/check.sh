@@ -36,8 +36,8 @@ make_modules() {
 
 # said NAME FILE: what the file has from the test's own beginning on.
 said() {
-	awk -v begin="dm-switch guest: test $1\r?\$" '$0 ~ begin { text = "" }
-		{ text = text $0 "\n" } END { printf "%s", text }' "$2" | tr -d '\r' | cat -v
+	printed "$2" | awk -v begin="dm-switch guest: test $1\$" '$0 ~ begin { text = "" }
+		{ text = text $0 "\n" } END { printf "%s", text }'
 }
 
 # passed NAME SECONDS FILE: say that a test passed; of one that was asked for, what it printed.

@@ -23,25 +23,19 @@ in_guest() {
 		grep -q "^dm-switch guest: [0-9]" "$output"
 }
 
-# show_end LINES FILE: of what was printed, without what a terminal would take for something else.
-show_end() {
-	tail -n "$1" "$2" | tr -d '\r' | cat -v
-}
-
-again="make fuzz KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} SEED="
 prepare_guest "$dir" "$fuzzer/fuzz"
 printf 'dm-switch: fuzzing for %s s; %s begins with the same\n' "$seconds" "$again$seed" >&2
 # A script that fails is cut down for two minutes at most.
 if in_guest "$dir/output" $((seconds + 240 * slowness)) "seed=$seed" "limit=--seconds,$seconds"; then
-	sed -e '/^script /d' -e '/^dm-switch guest:/d' -e "s/make fuzz SEED=/$again/" "$dir/output"
+	printed "$dir/output" | sed -e '/^script /d' -e '/^dm-switch guest:/d'
 	grep -qx "dm-switch guest: 0" "$dir/output" || die "fuzzing failed, from seed $seed on; see above"
 	exit
 fi
 last=$(sed -n 's/^script [0-9]* of seed \([0-9]*\)\r*$/\1/p' "$dir/output" | tail -n 1)
-show_end 60 "$dir/output.log"
+printed "$dir/output.log" | tail -n 60
 printf 'dm-switch: the guest died in the script of seed %s; once more, step by step\n' "${last:=$seed}" >&2
 if in_guest "$dir/again" $((120 * slowness)) "seed=$last" "limit=--scripts,1,--trace"; then
 	printf 'dm-switch: this time it did not\n' >&2
 fi
-show_end 20 "$dir/again"
+printed "$dir/again" | tail -n 20
 die "the guest died in a script: $again$last has it again"

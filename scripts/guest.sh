@@ -16,6 +16,14 @@ need_kernel
 # shellcheck disable=SC2034 # used by the scripts that source this
 seed=${SEED:-$(od -A n -t u4 -N 4 /dev/urandom | tr -d ' ')}
 
+# What has the fuzzer do the same again on this kernel, but for the seed that it says.
+again="make fuzz KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} SEED="
+
+# printed FILE: what a guest printed, with that command, and without what a terminal would take for something else.
+printed() {
+	tr -d '\r' <"$1" | cat -v | sed "s/make fuzz SEED=/$again/"
+}
+
 guest=$cache/guest-$KVER-$(cat - scripts/image.sh <<<"$root $MODULES" | digest)
 
 make_guest() {
