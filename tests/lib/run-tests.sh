@@ -20,7 +20,8 @@ clean() {
 	done
 	rm -rf /tmp/*
 	for module in $(loaded); do
-		case " $loaded_first " in
+		# The hosts of scsi_debug stay for good, and scsi_mod would give their numbers once more.
+		case " $loaded_first scsi_mod scsi_common " in
 		*" $module "*) ;;
 		*) rmmod "$module" || return 1 ;;
 		esac
