@@ -20,8 +20,7 @@ clean() {
 	done
 	rm -rf /tmp/*
 	for module in $(loaded); do
-		# The hosts of scsi_debug stay for good, and scsi_mod would give their numbers once more.
-		case " $loaded_first scsi_mod scsi_common " in
+		case " $stays " in
 		*" $module "*) ;;
 		*) rmmod "$module" || return 1 ;;
 		esac
@@ -30,7 +29,8 @@ clean() {
 
 # The disk with the names of sectors.
 modprobe virtio_blk
-loaded_first=$(loaded | tr '\n' ' ')
+# The hosts of scsi_debug stay for good, and scsi_mod, loaded again, would give their numbers once more.
+stays="$(loaded | tr '\n' ' ') scsi_mod scsi_common"
 tests=$(parameter tests | tr , ' ')
 for test in $tests; do
 	echo "dm-switch guest: test $test" | tee /dev/kmsg
