@@ -43,8 +43,7 @@ churn() {
 reload() {
 	for size in 8 8 16; do
 		# shellcheck disable=SC2086 # words
-		dmsetup load vol --table "0 $sectors switch $(switch_line $size $devices)"
-		dmsetup resume vol
+		replace vol "0 $sectors switch $(switch_line $size $devices)"
 		dmsetup suspend vol
 		dmsetup resume vol
 	done

@@ -29,6 +29,12 @@ make_switch() {
 	dmsetup create "$switch_name" --table "0 $switch_len switch $(switch_line "$@")"
 }
 
+# replace NAME TABLE: load a table for a device that has one, and make it live.
+replace() {
+	dmsetup load "$1" --table "$2"
+	dmsetup resume "$1"
+}
+
 # counts NAME: how many I/Os were remapped, and how many unmapped.
 counts() {
 	dmsetup status "$1" | awk '{ print $(NF - 1), $NF }'
