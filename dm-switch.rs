@@ -1604,6 +1604,11 @@ impl Chunk {
         self.publish(first + count);
     }
 
+    /// Whether no entry was written yet.
+    fn is_empty(&self) -> bool {
+        self.uploaded.load(Ordering::Relaxed) == 0
+    }
+
     /// Has readers see the entries in front of `end`, which were written.
     fn publish(&self, end: u32) {
         if end > self.uploaded.load(Ordering::Relaxed) {
@@ -1728,7 +1733,7 @@ impl PageTable {
         self.chunks[chunks].iter().all(Option::is_some)
     }
 
-    /// Allocates those of these chunks that the table does not have.
+    /// Allocates those of these chunks that the table does not have, all or none.
     ///
     /// What no memory can hold is refused first, before the kernel ends processes to make room for it.
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
@@ -1740,6 +1745,17 @@ impl PageTable {
         if !dm::is_below_memory(bytes) {
             return Err(Refusal::NoMemoryForTable);
         }
+        let added = self.allocate_chunks(chunks.clone());
+        if added.is_err() {
+            // All others have entries.
+            for chunk in &mut self.chunks[chunks] {
+                chunk.take_if(|chunk| chunk.is_empty());
+            }
+        }
+        added
+    }
+
+    fn allocate_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         for number in chunks {
             if self.chunks[number].is_none() {
                 let chunk = Chunk::new(self.geometry, dm::Count::of(&self.hits, number))
