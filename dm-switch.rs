@@ -2132,9 +2132,9 @@ impl Volumes {
         })
     }
 
-    /// Adds a volume, or once more that which stands in the same place of the device's other table, the
-    /// live one, where both are of one shape and of v3: so a page table outlives a reload. Returns
-    /// which it was.
+    /// Adds a volume, or once more that which stands in the same place of the live table, or, where none
+    /// is live, of the loaded one, where both are of one shape and of v3: so a page table outlives a
+    /// reload. Returns which it was.
     ///
     /// Memory is not waited for: that may take a suspended switch, and the lock is needed to resume
     /// it.
@@ -2146,8 +2146,11 @@ impl Volumes {
             devices.try_create_and_insert(volume.device, switches, GFP_ATOMIC)?;
             return Ok(volume);
         };
-        let mut live = switches.iter().map(|(place, live)| (place.begin, live));
-        let live = live.find(|(begin, _)| *begin == place.begin);
+        let live = switches.first().map(|(live, _)| Place {
+            table: live.table,
+            begin: place.begin,
+        });
+        let live = switches.iter().find(|(place, _)| Some(*place) == live);
         let volume = live
             .filter(|(_, live)| live.shape == volume.shape && live.shape.line == Line::V3)
             .map_or(volume, |(_, live)| live.clone());
