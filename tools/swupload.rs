@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::env;
 use std::fmt::{self, Display};
 use std::fs::{self, File, OpenOptions};
@@ -394,10 +395,8 @@ impl Target {
         let mut bytes = words.map(u32::to_ne_bytes).concat();
         bytes.extend(self.dev_count.to_ne_bytes());
         bytes.extend([self.pte_bits as u8, 0]);
-        bytes.reserve_exact(4 * window.words.len());
-        for word in &window.words {
-            bytes.extend_from_slice(&word.to_ne_bytes());
-        }
+        let entries: Vec<_> = window.words.iter().map(|word| word.to_ne_bytes()).collect();
+        bytes.extend_from_slice(entries.as_flattened());
         bytes
     }
 }
@@ -624,11 +623,16 @@ impl Source {
         let name = if file == "-" { "<stdin>" } else { file };
         let bad = |text| Failure(2, format!("swupload: {text}\n"));
         let cannot = |error| bad(format!("cannot read {name}: {error}"));
+        let mut bytes = Vec::new();
         let source: Box<dyn Read> = match file {
             "-" => Box::new(io::stdin()),
-            _ => Box::new(File::open(file).map_err(cannot)?),
+            _ => {
+                let file = File::open(file).map_err(cannot)?;
+                let size = file.metadata().map_or(0, |file| file.len());
+                bytes.reserve(FILE_LIMIT.min(size as usize));
+                Box::new(file)
+            }
         };
-        let mut bytes = Vec::new();
         let mut source = source.take(FILE_LIMIT as u64 + 1);
         source.read_to_end(&mut bytes).map_err(cannot)?;
         if bytes.len() > FILE_LIMIT {
@@ -640,10 +644,14 @@ impl Source {
     }
 
     fn tokens(&self) -> Tokens<'_> {
-        Tokens { rest: &self.bytes }
+        Tokens {
+            source: self,
+            rest: &self.bytes,
+        }
     }
 
-    /// Says what is wrong with `piece`, a part of this file's own bytes.
+    /// Says what is wrong where `piece` begins, a part of this file's own bytes.
+    #[cold]
     fn fault<T>(&self, piece: &[u8], text: impl Display) -> Result<T, Failure> {
         let at = piece.as_ptr().addr() - self.bytes.as_ptr().addr();
         let lines = self.bytes[..at].split(|byte| *byte == b'\n');
@@ -652,82 +660,103 @@ impl Source {
         let name = &self.name;
         Err(Failure(2, format!("{name}:{line}:{column}: {text}\n")))
     }
-
-    /// The number that all of `piece` makes in `radix`; one too large for 64 bits comes out as
-    /// the largest.
-    fn number(&self, piece: &[u8], radix: u32, what: &str) -> Result<u64, Failure> {
-        if piece.is_empty() {
-            return self.fault(piece, format!("{what} is missing"));
-        }
-        let mut value = 0_u64;
-        for (at, byte) in piece.iter().enumerate() {
-            let Some(digit) = char::from(*byte).to_digit(radix) else {
-                let kind = if radix == 16 { "hex" } else { "decimal" };
-                let stray = byte.escape_ascii();
-                let text = format!("stray '{stray}': {what} is {kind} digits only");
-                return self.fault(&piece[at..], text);
-            };
-            value = value.saturating_mul(radix.into());
-            value = value.saturating_add(digit.into());
-        }
-        Ok(value)
-    }
 }
 
-/// What white space and comments part.
-struct Tokens<'a> {
-    rest: &'a [u8],
-}
+// Kinds of bytes that are no hexadecimal digits. Each is one bit, above all device indexes, and has room to be shifted
+// by three digits.
+const SPACE: u32 = 1 << 16;
+const COMMENT: u32 = 1 << 17;
+const STAR: u32 = 1 << 18;
+const OTHER: u32 = 1 << 19;
 
-impl Tokens<'_> {
-    /// The next token, if it is here, with white space behind it, and one hexadecimal digit below `limit`,
-    /// 16 at most. Most are.
-    fn digit(&mut self, limit: u32) -> Option<u32> {
-        let [digit, space, rest @ ..] = self.rest else {
-            return None;
-        };
-        let value = KINDS[usize::from(*digit)].into();
-        if value >= limit || KINDS[usize::from(*space)] != SPACE {
-            return None;
-        }
-        self.rest = rest;
-        Some(value)
-    }
-}
-
-impl<'a> Iterator for Tokens<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.rest = self.rest.trim_ascii_start();
-        while self.rest.first() == Some(&b'#') {
-            let comment = self.rest.iter().position(|byte| *byte == b'\n');
-            self.rest = self.rest[comment.unwrap_or(self.rest.len())..].trim_ascii_start();
-        }
-        let parts = |byte: &u8| byte.is_ascii_whitespace() || *byte == b'#';
-        let length = self.rest.iter().position(parts).unwrap_or(self.rest.len());
-        let (token, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        (length > 0).then_some(token)
-    }
-}
-
-const SPACE: u8 = 16;
-
-/// What each byte is: a hexadecimal digit's value, white space, or something else.
-static KINDS: [u8; 256] = {
-    let mut kinds = [u8::MAX; 256];
+/// For each byte the value that it has as a hexadecimal digit, or else its kind.
+static KINDS: [u32; 256] = {
+    let mut kinds = [OTHER; 256];
     let mut byte = 0;
     while byte < kinds.len() {
         if let Some(digit) = (byte as u8 as char).to_digit(16) {
-            kinds[byte] = digit as u8;
+            kinds[byte] = digit;
         } else if (byte as u8).is_ascii_whitespace() {
             kinds[byte] = SPACE;
         }
         byte += 1;
     }
+    kinds[b'#' as usize] = COMMENT;
+    kinds[b'*' as usize] = STAR;
     kinds
 };
+
+fn kind(byte: u8) -> u32 {
+    KINDS[usize::from(byte)]
+}
+
+/// The kinds that end a token.
+const ENDS: u32 = SPACE | COMMENT;
+
+/// Takes FILE apart, from its begin on.
+struct Tokens<'a> {
+    source: &'a Source,
+    rest: &'a [u8],
+}
+
+impl<'a> Tokens<'a> {
+    /// Goes on to the next token, and returns its first byte.
+    fn find(&mut self) -> Option<u8> {
+        loop {
+            let (first, after) = self.rest.split_first()?;
+            match kind(*first) {
+                SPACE => self.rest = after,
+                COMMENT => self.rest = skip_line(after).unwrap_or(&after[after.len()..]),
+                _ => return Some(*first),
+            }
+        }
+    }
+
+    /// Takes a number: digits in `radix`, up to a byte of a kind in `ends` or the end of FILE. One that has more than
+    /// 32 bits comes out as `1 << 32`.
+    fn number(&mut self, radix: u32, ends: u32, what: &str) -> Result<u64, Failure> {
+        let start = self.rest;
+        let mut value = 0;
+        while let [byte, after @ ..] = self.rest {
+            let digit = kind(*byte);
+            if digit >= radix {
+                break;
+            }
+            value = (value * u64::from(radix) + u64::from(digit)).min(1 << 32);
+            self.rest = after;
+        }
+        let is_end = self.rest.first().is_none_or(|byte| kind(*byte) & ends != 0);
+        match is_end && self.rest.len() < start.len() {
+            true => Ok(value),
+            false => self.no_number(radix, is_end, what),
+        }
+    }
+
+    /// Says what is wrong with the byte that should be a digit.
+    #[cold]
+    fn no_number(&self, radix: u32, is_end: bool, what: &str) -> Result<u64, Failure> {
+        let text = match self.rest.first() {
+            Some(byte) if !is_end => {
+                let kind = if radix == 16 { "hex" } else { "decimal" };
+                let stray = byte.escape_ascii();
+                format!("stray '{stray}': {what} is {kind} digits only")
+            }
+            _ => format!("{what} is missing"),
+        };
+        self.source.fault(self.rest, text)
+    }
+
+    /// What was taken since `start` was what is left.
+    fn since(&self, start: &'a [u8]) -> &'a [u8] {
+        &start[..start.len() - self.rest.len()]
+    }
+}
+
+/// What is left from the end of the line on, if the line has an end.
+fn skip_line(rest: &[u8]) -> Option<&[u8]> {
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    Some(&rest[end + 1..])
+}
 
 /// A token or a part of it for a text, cut to what a line has room for.
 fn shown(piece: &[u8]) -> String {
@@ -740,9 +769,12 @@ fn shown(piece: &[u8]) -> String {
 /// Consecutive pages, of which the first begins a word.
 struct Stretch {
     pages: Range<u32>,
-    /// Their words, and how often each comes.
-    words: Vec<(u32, u32)>,
-    /// Bits of the last word that have entries, 0 where no more go in.
+    /// Their words but for the last one while it has room. One that comes several times in a row is there once.
+    words: Vec<u32>,
+    /// Places in `words` of those that come several times, and how often they come.
+    runs: VecDeque<(u32, u32)>,
+    /// The last word while it has room, and the bits of it that have entries.
+    begun: u32,
     used: u32,
 }
 
@@ -751,30 +783,10 @@ impl Stretch {
         Stretch {
             pages: first..first,
             words: Vec::new(),
+            runs: VecDeque::new(),
+            begun: 0,
             used: 0,
         }
-    }
-
-    /// Adds a page for each entry.
-    fn extend(&mut self, pte_bits: u32, entries: impl Iterator<Item = u32>) {
-        let mut used = self.used;
-        let begun = if used > 0 { self.words.pop() } else { None };
-        let mut word = begun.map_or(0, |(word, _)| word);
-        let mut pages = 0;
-        for entry in entries {
-            word |= entry << used;
-            used += pte_bits;
-            if used + pte_bits > u32::BITS {
-                self.words.push((word, 1));
-                (word, used) = (0, 0);
-            }
-            pages += 1;
-        }
-        self.pages.end += pages;
-        if used > 0 {
-            self.words.push((word, 1));
-        }
-        self.used = used;
     }
 
     /// Adds `count` pages with the same entry.
@@ -784,14 +796,124 @@ impl Stretch {
             0 => 0,
             used => count.min(word_pages - used / pte_bits),
         };
-        self.extend(pte_bits, iter::repeat_n(entry, begun as usize));
         let (words, rest) = ((count - begun) / word_pages, (count - begun) % word_pages);
+        self.repeat_in_word(pte_bits, entry, begun);
         if words > 0 {
-            let entries = (0..word_pages).map(|at| entry << (at * pte_bits));
-            self.words.push((entries.sum(), words));
-            self.pages.end += words * word_pages;
+            self.repeat_word(same_entries(pte_bits, entry, word_pages), words);
         }
-        self.extend(pte_bits, iter::repeat_n(entry, rest as usize));
+        self.repeat_in_word(pte_bits, entry, rest);
+        self.pages.end += count;
+    }
+
+    /// Adds `count` entries to the last word, which has room for them; does not count their pages.
+    fn repeat_in_word(&mut self, pte_bits: u32, entry: u32, count: u32) {
+        self.begun |= same_entries(pte_bits, entry, count) << self.used;
+        self.used += count * pte_bits;
+        if self.used > u32::BITS - pte_bits {
+            self.words.push(mem::take(&mut self.begun));
+            self.used = 0;
+        }
+    }
+
+    /// Adds `word` `count` times; does not count its pages.
+    fn repeat_word(&mut self, word: u32, count: u32) {
+        if count > 1 {
+            self.runs.push_back((self.words.len() as u32, count));
+        }
+        self.words.push(word);
+    }
+
+    fn into_words(mut self) -> Words {
+        if self.used > 0 {
+            self.words.push(self.begun);
+        }
+        Words {
+            words: self.words,
+            runs: self.runs,
+            next: 0,
+        }
+    }
+}
+
+/// A word that has the same entry `count` times.
+fn same_entries(pte_bits: u32, entry: u32, count: u32) -> u32 {
+    let all_ones = |bits| (1_u64 << bits) - 1;
+    let lowest_ones = all_ones(count * pte_bits) / all_ones(pte_bits);
+    entry * lowest_ones as u32
+}
+
+/// Adds pages to a stretch one by one, which it counts at the end.
+struct Packer<'a> {
+    stretch: &'a mut Stretch,
+    /// Words that the stretch had before.
+    words: usize,
+    pte_bits: u32,
+    /// The last word while it has room, and the bits of it that have entries.
+    begun: u32,
+    used: u32,
+}
+
+impl<'a> Packer<'a> {
+    fn new(stretch: &'a mut Stretch, pte_bits: u32) -> Self {
+        Packer {
+            words: stretch.words.len(),
+            pte_bits,
+            begun: stretch.begun,
+            used: stretch.used,
+            stretch,
+        }
+    }
+
+    fn push(&mut self, entry: u32) {
+        self.begun |= entry << self.used;
+        self.used += self.pte_bits;
+        if self.used > u32::BITS - self.pte_bits {
+            self.stretch.words.push(self.begun);
+            (self.begun, self.used) = (0, 0);
+        }
+    }
+
+    fn finish(self) {
+        let words = (self.stretch.words.len() - self.words) as u32;
+        let pages = words * (u32::BITS / self.pte_bits) + self.used / self.pte_bits;
+        self.stretch.pages.end += pages - self.stretch.used / self.pte_bits;
+        (self.stretch.begun, self.stretch.used) = (self.begun, self.used);
+    }
+}
+
+/// The words of a stretch that are not taken yet.
+struct Words {
+    words: Vec<u32>,
+    runs: VecDeque<(u32, u32)>,
+    /// Place in `words`.
+    next: usize,
+}
+
+impl Words {
+    /// Takes the next `count` words, or all that are left.
+    fn take(&mut self, count: usize) -> Vec<u32> {
+        let mut taken = Vec::new();
+        while taken.len() < count && self.next < self.words.len() {
+            let room = count - taken.len();
+            match self.runs.front_mut() {
+                Some((place, times)) if *place as usize == self.next => {
+                    let copies = room.min(*times as usize);
+                    taken.resize(taken.len() + copies, self.words[self.next]);
+                    *times -= copies as u32;
+                    if *times == 0 {
+                        self.runs.pop_front();
+                        self.next += 1;
+                    }
+                }
+                run => {
+                    let end = run.map_or(self.words.len(), |(place, _)| *place as usize);
+                    let end = end.min(self.next + room);
+                    taken.extend_from_slice(&self.words[self.next..end]);
+                    self.next = end;
+                }
+            }
+        }
+        taken
     }
 }
 
@@ -823,28 +945,17 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The pages that FILE gives, from page `first` on.
     fn read(&self, first: u32) -> Result<Vec<Stretch>, Failure> {
-        let Reader { source, target, .. } = *self;
-        // Of a packed file each token is a word.
-        let limit = match self.packed {
-            true => 0,
-            false => target.dev_count.min(16).into(),
-        };
+        let source = self.source;
         let mut tokens = source.tokens();
         let (mut stretches, mut stretch) = (Vec::new(), Stretch::new(first));
-        loop {
-            let left = (target.page_total - stretch.pages.end) as usize;
-            let digits = iter::from_fn(|| tokens.digit(limit));
-            stretch.extend(target.pte_bits, digits.take(left));
-            let Some(token) = tokens.next() else {
-                break;
-            };
-            if let [b'@', page @ ..] = token {
-                let page = self.page(token, page, stretch.pages.end)?;
+        while let Some(byte) = tokens.find() {
+            if byte == b'@' {
+                let page = self.page(&mut tokens, stretch.pages.end)?;
                 if page != stretch.pages.end {
                     stretches.push(mem::replace(&mut stretch, Stretch::new(page)));
                 }
-            } else {
-                self.add(token, &mut stretch)?;
+            } else if !self.add_indexes(&mut tokens, &mut stretch) {
+                self.add(&mut tokens, &mut stretch)?;
             }
         }
         stretches.push(stretch);
@@ -855,9 +966,60 @@ impl Reader<'_> {
         Ok(stretches)
     }
 
-    /// The page to go on at, not inside a word unless no page is left out.
-    fn page(&self, token: &[u8], page: &[u8], next: u32) -> Result<u32, Failure> {
-        let page = self.source.number(page, 10, "the page after @")?;
+    /// Takes tokens that are an index each, and adds their pages, until something else comes; returns whether there
+    /// was one.
+    fn add_indexes(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> bool {
+        match self.target.dev_count {
+            _ if self.packed || tokens.rest.get(1) == Some(&b'*') => false,
+            0..=0x100 => self.add_indexes_of::<1, 2>(tokens, stretch),
+            0x101..=0x1000 => self.add_indexes_of::<2, 3>(tokens, stretch),
+            0x1001.. => self.add_indexes_of::<3, 4>(tokens, stretch),
+        }
+    }
+
+    /// Does so with indexes that have `FEW` or `MORE` digits, and one or two bytes of white space behind.
+    // On its own it has the registers that the loops need.
+    #[inline(never)]
+    fn add_indexes_of<const FEW: usize, const MORE: usize>(
+        &self,
+        tokens: &mut Tokens,
+        stretch: &mut Stretch,
+    ) -> bool {
+        let limit = self.target.dev_count.into();
+        let left = (self.target.page_total - stretch.pages.end) as usize;
+        // A token has so many bytes at least: the device has a page for each in this part.
+        let size = tokens.rest.len().min(left * (FEW + 1));
+        let mut rest = &tokens.rest[..size];
+        let mut packer = Packer::new(stretch, self.target.pte_bits);
+        loop {
+            let begin = rest;
+            rest = pack_indexes::<FEW, 1>(rest, limit, &mut packer);
+            rest = match rest {
+                [byte, after @ ..] if kind(*byte) == SPACE => {
+                    rest = pack_indexes::<FEW, 2>(after, limit, &mut packer);
+                    pack_indexes::<MORE, 2>(rest, limit, &mut packer)
+                }
+                [b'#', after @ ..] => match skip_line(after) {
+                    Some(after) => after,
+                    // It may go on behind this part.
+                    None => break,
+                },
+                _ => pack_indexes::<MORE, 1>(rest, limit, &mut packer),
+            };
+            if rest.len() == begin.len() {
+                break;
+            }
+        }
+        packer.finish();
+        tokens.rest = &tokens.rest[size - rest.len()..];
+        rest.len() < size
+    }
+
+    /// Takes `@PAGE`: the page to go on at, not inside a word unless no page is left out.
+    fn page(&self, tokens: &mut Tokens, next: u32) -> Result<u32, Failure> {
+        let token = tokens.rest;
+        tokens.rest = &token[1..];
+        let page = tokens.number(10, ENDS, "the page after @")?;
         let (next, last) = (u64::from(next), u64::from(self.target.page_total - 1));
         let word_pages = u64::from(self.target.word_pages());
         let wrong = if page > last {
@@ -870,20 +1032,20 @@ impl Reader<'_> {
         } else {
             return Ok(page as u32);
         };
-        let token_text = shown(token);
+        let token_text = shown(tokens.since(token));
         self.source.fault(token, format!("{token_text} {wrong}"))
     }
 
-    /// Adds the pages that `VALUE` or `VALUE*COUNT` is for.
-    fn add(&self, token: &[u8], stretch: &mut Stretch) -> Result<(), Failure> {
+    /// Takes `VALUE` or `VALUE*COUNT`, and adds the pages that it is for.
+    fn add(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> Result<(), Failure> {
         let Target {
             pte_bits,
             page_total,
             ..
         } = *self.target;
-        let mut parts = token.splitn(2, |byte| *byte == b'*');
-        let value = self.value(parts.next().unwrap_or_default())?;
-        let count = parts.next().map_or(Ok(1), |count| self.count(count))?;
+        let token = tokens.rest;
+        let value = self.value(tokens)?;
+        let count = self.count(tokens)?;
         let unit_pages = match self.packed {
             true => self.target.word_pages(),
             false => 1,
@@ -894,11 +1056,11 @@ impl Reader<'_> {
         if end - u64::from(unit_pages) >= total {
             let (range, last) = (format!("{first}-{}", end - 1), total - 1);
             let wrong = format!("is for pages {range}, past the device's last page {last}");
-            let token_text = shown(token);
+            let token_text = shown(tokens.since(token));
             return self.source.fault(token, format!("{token_text} {wrong}"));
         }
         if self.packed {
-            stretch.words.push((value, count));
+            stretch.repeat_word(value, count);
             stretch.pages.end = end.min(total) as u32;
         } else {
             stretch.repeat(pte_bits, value, count);
@@ -906,41 +1068,67 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The entry, or the packed word.
-    fn value(&self, piece: &[u8]) -> Result<u32, Failure> {
-        let source = self.source;
+    /// Takes the entry, or the packed word.
+    fn value(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
+        let (source, piece) = (self.source, tokens.rest);
         if self.packed {
-            let word = source.number(piece, 16, "a word")?;
+            let word = tokens.number(16, ENDS | STAR, "a word")?;
+            let piece = tokens.since(piece);
             if piece.len() > 8 {
                 let word = shown(piece);
                 return source.fault(piece, format!("word {word} has more than 8 digits"));
             }
             return Ok(word as u32);
         }
-        let index = source.number(piece, 16, "a device index")?;
+        let index = tokens.number(16, ENDS | STAR, "a device index")?;
         let dev_count = self.target.dev_count;
         if index >= dev_count.into() {
             let hint = if index > 9 { " (hex)" } else { "" };
             let wrong = format!("is not below the device count {dev_count}");
-            let index = shown(piece);
+            let index = shown(tokens.since(piece));
             return source.fault(piece, format!("index {index}{hint} {wrong}"));
         }
         Ok(index as u32)
     }
 
-    /// The number after `*`.
-    fn count(&self, piece: &[u8]) -> Result<u32, Failure> {
+    /// Takes `*` and the number after it; without that the count is 1.
+    fn count(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
+        let [b'*', piece @ ..] = tokens.rest else {
+            return Ok(1);
+        };
+        tokens.rest = piece;
         let source = self.source;
-        let count = source.number(piece, 10, "the count after *")?;
+        let count = tokens.number(10, ENDS, "the count after *")?;
         match u32::try_from(count) {
             Ok(0) => source.fault(piece, "a count of 0 gives no page; it must be 1 or more"),
             Ok(count) => Ok(count),
             Err(_) => {
-                let text = format!("count {} is above {}", shown(piece), u32::MAX);
-                source.fault(piece, text)
+                let count = shown(tokens.since(piece));
+                source.fault(piece, format!("count {count} is above {}", u32::MAX))
             }
         }
     }
+}
+
+/// Adds the pages of the indexes that come next, if they are below `limit` and have `DIGITS` digits each and `SPACES`
+/// bytes of white space behind; returns what is left.
+fn pack_indexes<'a, const DIGITS: usize, const SPACES: usize>(
+    mut rest: &'a [u8],
+    limit: u32,
+    packer: &mut Packer,
+) -> &'a [u8] {
+    while rest.len() >= DIGITS + SPACES {
+        let (digits, after) = rest.split_at(DIGITS);
+        let (spaces, after) = after.split_at(SPACES);
+        let digits = digits.iter().map(|byte| kind(*byte));
+        let index = digits.fold(0, |index, digit| (index << 4) | digit);
+        if index >= limit || spaces.iter().any(|byte| kind(*byte) != SPACE) {
+            break;
+        }
+        packer.push(index);
+        rest = after;
+    }
+    rest
 }
 
 /// Cuts a page table into windows of `message_bytes` at most, in ascending order.
@@ -951,19 +1139,17 @@ fn windows(
 ) -> impl Iterator<Item = Window> {
     let window_words = (message_bytes - TABLE_HEADER) / 4;
     let window_pages = window_words * target.word_pages() as usize;
-    stretches
-        .into_iter()
-        .flat_map(move |Stretch { pages, words, .. }| {
-            let each = words.into_iter();
-            let mut words = each.flat_map(|(word, count)| iter::repeat_n(word, count as usize));
-            pages
-                .clone()
-                .step_by(window_pages)
-                .map(move |first| Window {
-                    pages: first..pages.end.min(first.saturating_add(window_pages as u32)),
-                    words: words.by_ref().take(window_words).collect(),
-                })
-        })
+    stretches.into_iter().flat_map(move |stretch| {
+        let pages = stretch.pages.clone();
+        let mut words = stretch.into_words();
+        pages
+            .clone()
+            .step_by(window_pages)
+            .map(move |first| Window {
+                pages: first..pages.end.min(first.saturating_add(window_pages as u32)),
+                words: words.take(window_words),
+            })
+    })
 }
 
 /// Reads a message in hexadecimal, white space and comments anywhere.
@@ -971,12 +1157,12 @@ fn raw_message(source: &Source) -> Result<Vec<u8>, Failure> {
     // The attribute's length has 16 bits and counts its own header.
     const LIMIT: usize = u16::MAX as usize - NLA_HEADER;
     let mut digits = Vec::new();
-    let mut last = source.bytes.as_slice();
-    for token in source.tokens() {
-        source.number(token, 16, "a message")?;
-        let values = token.iter().map(|byte| char::from(*byte));
-        digits.extend(values.filter_map(|digit| digit.to_digit(16)));
-        last = token;
+    let mut tokens = source.tokens();
+    let mut last = tokens.rest;
+    while tokens.find().is_some() {
+        last = tokens.rest;
+        tokens.number(16, ENDS, "a message")?;
+        digits.extend(tokens.since(last).iter().map(|digit| kind(*digit)));
     }
     let wrong = match (digits.len(), digits.len() / 2) {
         (0, _) => "the file gives no message (it is empty)".into(),
