@@ -8,31 +8,52 @@
 #   make demo-multipath
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST=name runs one
-#   make check-debug  the same on a kernel that is built for finding faults
+#   make check-debug  the same on a kernel that is built for finding faults; what
+#                     races does so for TIME seconds (60)
 #   make check-kcsan  those of things at once on a kernel that looks for data races
 #   make bench        measure what it costs, and write BENCHMARKS.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
 #   make soak         everything together over an array for TIME seconds (600),
 #                     with an eye on memory; KERNEL=debug has it on that kernel
+#   make dist         the source as a tarball, which DKMS takes
 #   make deb          the Debian packages
 #   make check-package
-#                     install, use, upgrade and purge them in a Debian 13
+#                     install, use, upgrade and purge them in a Debian 12 and a Debian 13; SUITE=bookworm or
+#                     SUITE=trixie has one of the two
 #   make lint         rustfmt, clippy, shellcheck, mandoc
-#   make module       dm-switch.ko; KDIR=tree builds against that tree
+#   make module       dm-switch.ko
 #   make tools        swupload
 #   make kernelinfo   where the kernel's parts are, as shell assignments
 #   make install      the module into updates/, the tool and the manual pages
 #                     into PREFIX; make uninstall takes them away
+#
+# make KDIR=/lib/modules/$(uname -r)/build builds the module alone, for the kernel whose tree or headers these are, with
+# the compilers that are installed.  It needs no root rights and no network.  make install with the same KDIR installs
+# that; make tools, before it, adds the tool.
+#
 #   make clean        remove what was built here; the cache stays
 #
-# KVER picks a kernel of Debian's: 7.2, 7.3.4, 7.3.4+deb13-amd64.  check-debug and check-kcsan build their own
-# from the source of that one.
+# These variables pick what the module is built for, and with:
+#
+#   KVER       a kernel of Debian's: a series (6.1, 6.12, 7.2, 7.3), a version (7.3.4) or a release
+#              (7.3.4+deb13-amd64).  The default is the newest series.  check-debug and check-kcsan build
+#              their own kernels from the source of that one.
+#   ARCH       the architecture that everything is built for, and that the guest has: amd64, which is the default, or
+#              arm64, which is emulated, too.  The default kernel for that one is 6.12, and CRATE is compat.
+#   CRATE      the crate "kernel" that the module is compiled with.  kernel is the kernel's own, which 7.2 and 7.3
+#              have, and is their default.  compat is the stand-in in compat/, and the default of 6.1 and 6.12:
+#              it needs the kernel's headers packages alone.
+#   TOOLCHAIN  the Debian whose compilers build the module: trixie or bookworm.  The default is the one
+#              that the kernel is from: bookworm for 6.1, else trixie.  CRATE=kernel needs trixie's.
+#   KDIR       a kernel's tree, or its headers, to build the module against with the host's own compilers.  CRATE is
+#              then by default the kernel's own crate where the tree has metadata that this rustc can read, else compat.
 
 PREFIX ?= /usr/local
-export KVER KERNEL KDIR TEST SEED TIME PREFIX DESTDIR
+export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST SEED TIME PREFIX DESTDIR
 
-all: module tools
+# The tool is built in a build root, and its crates are downloaded.
+all: $(if $(KDIR),module,module tools)
 
 module:
 	@scripts/module.sh
@@ -67,6 +88,9 @@ fuzz:
 soak:
 	@scripts/soak.sh
 
+dist:
+	@scripts/dist.sh
+
 deb:
 	@scripts/deb.sh
 
@@ -83,6 +107,8 @@ uninstall:
 	@scripts/install.sh --undo
 
 clean:
-	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o bindings.rs Module.symvers modules.order *.deb
+	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o .*.d bindings.rs .built-with Module.symvers modules.order *.deb *.tar.gz
+	rm -rf compat/library
+	cd compat && rm -f *.o .*.cmd .*.d *.rlib *.a *.so flags generated.rs target.json target.own
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench fuzz soak deb check-package lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench fuzz soak dist deb check-package lint install uninstall clean

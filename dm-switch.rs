@@ -16,7 +16,7 @@ use core::{
     num::NonZeroU32,
     ops::Range,
     str::FromStr,
-    sync::atomic::{AtomicU32, Ordering}, //
+    sync::atomic::Ordering, //
 };
 use kernel::{
     alloc::AllocError,
@@ -24,7 +24,6 @@ use kernel::{
     fmt,
     new_mutex,
     prelude::*,
-    rbtree::RBTree,
     str::Formatter,
     sync::{
         Arc,
@@ -32,6 +31,8 @@ use kernel::{
     },
     transmute::AsBytes, //
 };
+
+use entries::Entries;
 
 module! {
     type: DmSwitch,
@@ -46,7 +47,6 @@ module! {
 struct DmSwitch {
     #[pin]
     target: dm::Registration<Switch>,
-    #[pin]
     familyid: genl::IdFile,
     #[pin]
     family: genl::Registration<Arc<Volumes>>,
@@ -59,7 +59,7 @@ impl kernel::InPlaceModule for DmSwitch {
                 module,
                 Arc::pin_init(Volumes::new(), GFP_KERNEL)?,
             ),
-            familyid <- genl::IdFile::new(module, family.id()),
+            familyid: genl::IdFile::new(module, family.id())?,
             // The last, for devices can come from here on.
             target <- dm::Registration::new(module, family.handler().clone()),
         })
@@ -81,6 +81,8 @@ mod abi {
         non_camel_case_types,
         non_snake_case,
         non_upper_case_globals,
+        unknown_lints,
+        unnecessary_transmutes,
         unreachable_pub,
         unsafe_op_in_unsafe_fn
     )]
@@ -95,8 +97,6 @@ mod abi {
         prelude::*,
         transmute::{AsBytes, FromBytes}, //
     };
-    use pin_init::MaybeZeroable;
-
     include!("bindings.rs");
 
     /// Bytes of a message before its first entry.
@@ -153,7 +153,7 @@ mod dm {
         bindings,
         container_of,
         error::{from_result, to_result},
-        ffi::{c_char, c_int, c_uint, c_ulong, c_void},
+        ffi::{c_char, c_int, c_uint, c_void},
         new_mutex,
         prelude::*,
         sync::{Arc, Mutex, MutexGuard},
@@ -184,23 +184,34 @@ mod dm {
         /// Why an I/O has no route.
         type Stray;
 
-        /// Returns which of the devices takes the I/O that begins `offset` sectors from the target's
-        /// begin, and where it is counted. It goes there at the same offset from the device's start.
+        /// Returns which of the devices takes the I/O of `len` sectors that begins `offset` sectors from the
+        /// target's begin, and where it is counted. It goes there at the same offset from the device's start.
         ///
-        /// Flushes do not come here: each goes to every device. Most I/Os have a route; what others
-        /// take is for [`Self::strayed`] to do.
+        /// Most I/Os have such a route. For others, as those that may be for several devices, there is
+        /// [`Self::run`]. Flushes go to every device, and to neither function.
         fn route<'a>(
             &'a self,
             offset: u64,
-            devices: &'a [Device],
+            len: u32,
+            devices: &'a KVVec<Device>,
             reading: &'a Reading,
-        ) -> Result<Route<'a>, Self::Stray>;
+        ) -> Option<Route<'a>>;
+
+        /// Returns how many sectors from `offset` on, at least 1 and at most `len`, have one route, and that
+        /// route. Both come from one look at what the target may change meanwhile.
+        fn run<'a>(
+            &'a self,
+            offset: u64,
+            len: u32,
+            devices: &'a KVVec<Device>,
+            reading: &'a Reading,
+        ) -> (u32, Result<Route<'a>, Self::Stray>);
 
         /// Takes note of an I/O without a route, which goes to the first device.
         fn strayed(&self, offset: u64, stray: Self::Stray);
 
-        /// Returns how many sectors from `offset` on are sure to be on one device, at least 1.
-        fn contiguous(&self, offset: u64) -> u64;
+        /// Returns a number of sectors at whose multiples, from the target's begin on, an I/O may be cut.
+        fn granularity(&self) -> u64;
 
         /// Writes the line that `dmsetup status` shows.
         fn info(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
@@ -238,6 +249,22 @@ mod dm {
         pub(crate) text: &'static CStr,
         /// The errno.
         pub(crate) error: Error,
+    }
+
+    /// A C string in the log: what is not printable ASCII is written as `\xNN`.
+    pub(crate) struct Text<'a>(pub(crate) &'a CStr);
+
+    impl kernel::fmt::Display for Text<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            for &byte in self.0.to_bytes() {
+                if matches!(byte, b' '..=b'~') {
+                    f.write_char(char::from(byte))?;
+                } else {
+                    write!(f, "\\x{byte:02x}")?;
+                }
+            }
+            Ok(())
+        }
     }
 
     /// The arguments of a table line or a message.
@@ -312,18 +339,8 @@ mod dm {
         pub(crate) fn device_number(&self) -> (u32, u32) {
             // SAFETY: `ti` is valid while its constructor runs, its table belongs to a mapped
             // device, and a mapped device has a disk, whose numbers do not change.
-            unsafe {
-                let disk = abi::dm_disk(abi::dm_table_get_md((*self.ti.as_ptr()).table));
-                ((*disk).major as u32, (*disk).first_minor as u32)
-            }
-        }
-
-        /// Sees to it that no I/O crosses a multiple of `sectors` from the target's begin.
-        pub(crate) fn split_at(&mut self, sectors: u32) -> Result {
-            // SAFETY: `ti` is valid while its constructor runs.
-            to_result(unsafe {
-                abi::dm_set_target_max_io_len(self.ti.as_ptr(), u64::from(sectors))
-            })
+            let number = unsafe { abi::helper_dm_target_devt(self.ti.as_ptr()) };
+            (number >> abi::MINORBITS, number & abi::MINORMASK)
         }
 
         /// Makes room for so many devices.
@@ -337,10 +354,7 @@ mod dm {
             let mut dev = core::ptr::null_mut();
             // SAFETY: `ti` is valid while its constructor runs, `path` is a string, and `dev` is
             // written before it is read.
-            to_result(unsafe {
-                let mode = abi::dm_table_get_mode((*ti).table);
-                abi::dm_get_device(ti, path.as_char_ptr(), mode, &mut dev)
-            })?;
+            to_result(unsafe { abi::helper_dm_get_device(ti, path.as_char_ptr(), &mut dev) })?;
             let dev = NonNull::new(dev).ok_or(ENODEV)?;
             let device = Device {
                 // SAFETY: `dev` is valid until it is given back.
@@ -400,7 +414,7 @@ mod dm {
         /// Returns the length of the whole device in sectors.
         pub(crate) fn len(&self) -> u64 {
             // SAFETY: `bdev` is valid while the device is held.
-            unsafe { (*self.bdev).bd_nr_sectors }
+            unsafe { abi::helper_bdev_nr_sectors(self.bdev) }
         }
 
         /// Returns the sectors of a block, below which the device reads and writes nothing.
@@ -447,27 +461,44 @@ mod dm {
             unsafe { &*(*ti).private.cast() }
         }
 
-        /// Sends a bio, which begins `offset` sectors from the target's begin, on its route, if it has one.
+        /// Maps a bio that begins `offset` sectors from the target's begin.
         #[inline(always)]
-        fn send(&self, bio: &mut Bio, offset: u64) -> Result<(), T::Stray> {
-            let reading = Reading::begin();
-            let route = self.target.route(offset, &self.devices, &reading)?;
-            // SAFETY: The reading is forgotten in the next line.
-            unsafe { bio.follow(route, offset) };
-            core::mem::forget(reading);
-            Ok(())
+        fn map(&self, mut bio: Bio, offset: u64, reading: Reading) -> c_int {
+            if bio.only_transfers() {
+                let route = self
+                    .target
+                    .route(offset, bio.len(), &self.devices, &reading);
+                if let Some(route) = route {
+                    // SAFETY: The reading is forgotten in the next line.
+                    unsafe { bio.follow(route, offset) };
+                    core::mem::forget(reading);
+                    return abi::DM_MAPIO_REMAPPED as c_int;
+                }
+            }
+            self.map_other(bio, offset, reading)
         }
 
-        /// Maps a bio of any kind, for those that take more than [`Self::send`].
+        /// Maps a bio of any kind, for those that take more than a look at one route.
         #[cold]
-        fn map_other(&self, mut bio: Bio, offset: u64) -> c_uint {
+        #[inline(never)]
+        fn map_other(&self, mut bio: Bio, offset: u64, reading: Reading) -> c_int {
             if bio.is_flush() {
                 return bio.send_to(self.devices.get(bio.flush_number()));
             }
-            bio.split_at(|| self.target.contiguous(offset));
-            let Err(stray) = self.send(&mut bio, offset) else {
-                return abi::DM_MAPIO_REMAPPED;
+            let (sectors, route) = self.target.run(offset, bio.len(), &self.devices, &reading);
+            if !bio.cut(sectors) {
+                return abi::DM_MAPIO_KILL as c_int;
+            }
+            let stray = match route {
+                Ok(route) => {
+                    // SAFETY: The reading is forgotten in the next line.
+                    unsafe { bio.follow(route, offset) };
+                    core::mem::forget(reading);
+                    return abi::DM_MAPIO_REMAPPED as c_int;
+                }
+                Err(stray) => stray,
             };
+            drop(reading);
             self.target.strayed(offset, stray);
             let first = self.devices.first();
             bio.set_sector(first.map_or(0, |device| device.start.wrapping_add(offset)));
@@ -509,32 +540,19 @@ mod dm {
             unsafe { abi::dm_bio_get_target_bio_nr(self.0) as usize }
         }
 
-        /// Whether this is of a kind that carries no data, of which device-mapper gives one to a target
-        /// whatever length [`Constructor::split_at`] set.
-        fn is_unsplit(&self) -> bool {
+        /// Returns the length in sectors.
+        fn len(&self) -> u32 {
             // SAFETY: The bio is valid by the type's invariants.
-            let operation = unsafe { (*self.0).bi_opf } & Self::OPERATION;
-            matches!(
-                operation,
-                bindings::req_op_REQ_OP_DISCARD
-                    | bindings::req_op_REQ_OP_SECURE_ERASE
-                    | bindings::req_op_REQ_OP_WRITE_ZEROES
-            )
+            unsafe { (*self.0).bi_iter.bi_size >> bindings::SECTOR_SHIFT }
         }
 
-        /// Cuts such a bio off behind so many sectors, which are at least 1; the rest comes in another.
-        fn split_at(&mut self, sectors: impl FnOnce() -> u64) {
-            if !self.is_unsplit() {
-                return;
-            }
-            // SAFETY: The bio is valid by the type's invariants.
-            let len = unsafe { (*self.0).bi_iter.bi_size } >> bindings::SECTOR_SHIFT;
-            if let Some(sectors) = u32::try_from(sectors()).ok().filter(|&fewer| fewer < len) {
-                // SAFETY: The bio is being mapped and has more sectors than that. `construct` asks for
-                // one bio of each of these kinds, so it is no duplicate; none of them is atomic, and
-                // no target here takes a zoned device.
-                unsafe { abi::dm_accept_partial_bio(self.0, sectors) };
-            }
+        /// Cuts the bio off behind so many sectors, at least 1; device-mapper sends the rest in another. Returns
+        /// whether it is no longer than that now: an atomic write is not cut.
+        fn cut(&mut self, sectors: u32) -> bool {
+            // SAFETY: The bio is being mapped, and is cut where it has more sectors than that. `construct` asks
+            // for one bio of each kind but flushes, so it is no duplicate, and no target here takes a zoned
+            // device.
+            sectors >= self.len() || unsafe { abi::helper_bio_cut(self.0, sectors) }
         }
 
         fn sector(&self) -> u64 {
@@ -548,14 +566,14 @@ mod dm {
         }
 
         /// Sends the bio to a device, or fails it where there is none.
-        fn send_to(&mut self, device: Option<&Device>) -> c_uint {
+        fn send_to(&mut self, device: Option<&Device>) -> c_int {
             let Some(device) = device else {
-                return abi::DM_MAPIO_KILL;
+                return abi::DM_MAPIO_KILL as c_int;
             };
             // SAFETY: The bio is valid and ours to change by the type's invariants; the device is
             // open for as long as the target is there.
             unsafe { abi::helper_bio_set_dev(self.0, device.bdev) };
-            abi::DM_MAPIO_REMAPPED
+            abi::DM_MAPIO_REMAPPED as c_int
         }
 
         /// Sends the bio on its route, counts it, and ends the reading under which the route was found:
@@ -575,22 +593,18 @@ mod dm {
         }
     }
 
-    /// Keeps atomic writes, which cannot be split, from crossing borders that are at multiples of the
-    /// largest power of two that divides `sectors`.
+    /// Returns the least and the greatest length, in bytes, of the atomic writes that a target has of those that
+    /// all its devices take, when borders are at multiples of the largest power of two that divides `sectors`: an
+    /// atomic write cannot be split, so none may cross a border.
     ///
-    /// Such a write is a power of two long, and begins at a multiple of its length. The longest one is
-    /// made the boundary, too: then a partition, or a device on top, that begins at no multiple of it has
-    /// no atomic writes, for its multiples are not ours.
-    fn fit_atomic_writes(limits: &mut bindings::queue_limits, sectors: u64) {
+    /// Such a write is a power of two long, and begins at a multiple of its length.
+    fn fit_atomic_writes([min, max]: [c_uint; 2], sectors: u64) -> [c_uint; 2] {
         let unit = 1_u64 << sectors.trailing_zeros().min(u32::BITS) << bindings::SECTOR_SHIFT;
-        let unit = u32::try_from(unit).unwrap_or(u32::MAX);
-        let mut max = limits.atomic_write_hw_unit_max.min(unit);
-        if max < limits.atomic_write_hw_unit_min {
-            (max, limits.atomic_write_hw_unit_min) = (0, 0);
+        let max = max.min(u32::try_from(unit).unwrap_or(u32::MAX));
+        if max < min {
+            return [0; 2];
         }
-        limits.atomic_write_hw_unit_max = max;
-        limits.atomic_write_hw_max = max;
-        limits.atomic_write_hw_boundary = max;
+        [min, max]
     }
 
     /// Writes into the buffer of a status or message ioctl. What does not fit is cut off, and
@@ -658,7 +672,8 @@ mod dm {
     unsafe impl<T: Target> Sync for Registration<T> {}
 
     impl<T: Target> Registration<T> {
-        /// Registers the target; fails with `EBUSY` where the name is taken.
+        /// Registers the target; fails with `EBUSY`, on Linux 6.1 with `EEXIST`, where the name
+        /// is taken.
         pub(crate) fn new(
             module: &'static ThisModule,
             shared: T::Shared,
@@ -666,8 +681,11 @@ mod dm {
             try_pin_init!(Self {
                 shared,
                 target_type <- Opaque::try_ffi_init(move |slot: *mut abi::target_type| {
-                    // SAFETY: `slot` is valid for writes.
-                    unsafe { slot.write(Self::target_type(module)) };
+                    // SAFETY: `slot` is valid for writes, and holds a target type then.
+                    unsafe {
+                        slot.write(Self::target_type(module));
+                        abi::helper_set_prepare_ioctl(slot, Some(Self::prepare_ioctl_callback));
+                    }
                     // SAFETY: The target type is complete, and pinned until it is unregistered.
                     to_result(unsafe { abi::dm_register_target(slot) }).inspect_err(Self::explain)
                 }),
@@ -676,11 +694,11 @@ mod dm {
 
         fn explain(error: &Error) {
             pr_err!("dm_register_target() failed {}\n", error.to_errno());
-            if *error == EBUSY {
+            if [EBUSY, EEXIST].contains(error) {
                 pr_err!(
                     "another driver holds the target name \"{}\" (the kernel's own dm-switch?); \
                      only one of them can be loaded\n",
-                    T::NAME,
+                    Text(T::NAME),
                 );
             }
         }
@@ -702,7 +720,6 @@ mod dm {
                 resume: Some(Self::resume_callback),
                 status: Some(Self::status_callback),
                 message: Some(Self::message_callback),
-                prepare_ioctl: Some(Self::prepare_ioctl_callback),
                 iterate_devices: Some(Self::iterate_devices_callback),
                 io_hints: Some(Self::io_hints_callback),
                 ..Default::default()
@@ -744,8 +761,9 @@ mod dm {
             // Where every target of the table allows it, device-mapper flushes each device once by
             // itself; in a mixed table it sends so many flushes through the map.
             ti.num_flush_bios = flushes;
-            ti.set_flush_bypasses_map(true);
-            // One each, which is cut at the borders between devices, where all devices take them.
+            // SAFETY: `ti` is valid and its constructor's to change.
+            unsafe { abi::helper_dm_target_flush_bypasses_map(ti) };
+            // One each, where all devices take them; the map cuts them between devices.
             ti.num_discard_bios = 1;
             ti.num_secure_erase_bios = 1;
             ti.num_write_zeroes_bios = 1;
@@ -790,16 +808,13 @@ mod dm {
             ti: *mut abi::dm_target,
             bio: *mut bindings::bio,
         ) -> c_int {
+            let (reading, ti) = Reading::begin_for(ti);
             // SAFETY: The target is constructed.
             let instance = unsafe { Instance::<T>::of(ti) };
-            let mut bio = Bio(bio);
+            let bio = Bio(bio);
             // SAFETY: `ti` is valid.
             let offset = bio.sector().wrapping_sub(unsafe { (*ti).begin });
-            // To look a stray up once more costs less than to keep what it is ready here.
-            if bio.only_transfers() && instance.send(&mut bio, offset).is_ok() {
-                return abi::DM_MAPIO_REMAPPED as c_int;
-            }
-            instance.map_other(bio, offset) as c_int
+            instance.map(bio, offset, reading)
         }
 
         /// # Safety
@@ -874,9 +889,6 @@ mod dm {
         unsafe extern "C" fn prepare_ioctl_callback(
             ti: *mut abi::dm_target,
             bdev: *mut *mut bindings::block_device,
-            _cmd: c_uint,
-            _arg: c_ulong,
-            _forward: *mut bool,
         ) -> c_int {
             // SAFETY: The target is constructed.
             let instance = unsafe { Instance::<T>::of(ti) };
@@ -924,11 +936,18 @@ mod dm {
             ti: *mut abi::dm_target,
             limits: *mut bindings::queue_limits,
         ) {
+            // SAFETY: The target is constructed.
+            let granularity = unsafe { Instance::<T>::of(ti) }.target.granularity();
             // SAFETY: `ti` is valid.
-            let (begin, distance) = unsafe { ((*ti).begin, (*ti).max_io_len) };
-            // SAFETY: The limits are ours to change by this function's requirements.
-            let limits = unsafe { &mut *limits };
-            fit_atomic_writes(limits, begin | u64::from(distance));
+            let begin = unsafe { (*ti).begin };
+            let mut units = [0; 2];
+            // SAFETY: The limits are valid, and ours to change, by this function's requirements; there is room
+            // for two lengths.
+            unsafe {
+                abi::helper_get_atomic_writes(limits, units.as_mut_ptr());
+                units = fit_atomic_writes(units, begin | granularity);
+                abi::helper_set_atomic_writes(limits, units.as_ptr());
+            }
         }
     }
 
@@ -1045,6 +1064,17 @@ mod dm {
     }
 
     impl Reading {
+        /// Begins one, and returns `kept`, too: what a caller need not keep itself through the call, costs it less.
+        #[inline(always)]
+        fn begin_for<T>(kept: *mut T) -> (Self, *mut T) {
+            // SAFETY: As in `begin`; the function only returns the pointer.
+            let kept = unsafe { abi::helper_rcu_read_lock_sched_for(kept.cast()) };
+            let reading = Self {
+                _thread: PhantomData,
+            };
+            (reading, kept.cast())
+        }
+
         /// Begins one.
         pub(crate) fn begin() -> Self {
             // SAFETY: The drop ends it, or `Bio::follow`, behind which it is forgotten.
@@ -1167,6 +1197,82 @@ mod dm {
     }
 }
 
+/// Packed entries that maps read while one writer at a time writes them.
+mod entries {
+    use core::sync::atomic::{AtomicU32, Ordering};
+    use kernel::{
+        alloc::AllocError,
+        prelude::*, //
+    };
+
+    /// Entries of a power of two bits, as many to a 32-bit word as fit, the first lowest.
+    ///
+    /// The atomics are core's, for a map's loads are inlined with them; those of the kernel crate are
+    /// calls of C functions in a module.
+    ///
+    /// # Invariants
+    ///
+    /// `words` has room for the first `published` entries of `width` bits.
+    pub(crate) struct Entries {
+        /// One more than the last entry that was written.
+        published: AtomicU32,
+        width: u32,
+        words: KVVec<AtomicU32>,
+    }
+
+    impl Entries {
+        /// Makes room for none.
+        pub(crate) fn none() -> Self {
+            Self {
+                published: AtomicU32::new(0),
+                width: 1,
+                words: KVVec::new(),
+            }
+        }
+
+        /// Makes so many words for entries of `width` bits, 1 to 32, none of which is published.
+        pub(crate) fn new(width: u32, words: usize) -> Result<Self, AllocError> {
+            let mut entries = Self::none();
+            entries.width = width;
+            entries.words = KVVec::with_capacity(words, GFP_KERNEL)?;
+            let words = &mut entries.words;
+            while words.push_within_capacity(AtomicU32::new(0)).is_ok() {}
+            Ok(entries)
+        }
+
+        /// Returns the words, for who knows how entries are packed.
+        pub(crate) fn words(&self) -> &[AtomicU32] {
+            &self.words
+        }
+
+        /// Returns how many entries readers see.
+        pub(crate) fn published(&self) -> u32 {
+            self.published.load(Ordering::Acquire)
+        }
+
+        /// Has readers see the entries before `end`, which were written.
+        pub(crate) fn publish(&self, end: u32) {
+            let end = end.min(self.words.len() as u32 * (u32::BITS / self.width));
+            if end > self.published.load(Ordering::Relaxed) {
+                // After the entries, for readers that see it.
+                self.published.store(end, Ordering::Release);
+            }
+        }
+
+        /// Returns the entry at `index`, if it is published, in the lowest bits of what is returned.
+        pub(crate) fn get(&self, index: u32) -> Option<u32> {
+            if index >= self.published() {
+                return None;
+            }
+            let bit = index.wrapping_mul(self.width);
+            let word = (bit / u32::BITS) as usize;
+            // SAFETY: By the type's invariants there is a word for each entry that is published.
+            let word = unsafe { self.words.get_unchecked(word) };
+            Some(word.load(Ordering::Relaxed).wrapping_shr(bit % u32::BITS))
+        }
+    }
+}
+
 /// Generic netlink families of one command with one attribute, for userland from before the kernel
 /// looked closely at what it was sent.
 ///
@@ -1174,7 +1280,7 @@ mod dm {
 mod genl {
     use super::abi;
     use core::{
-        mem::{size_of, size_of_val},
+        mem::{size_of, size_of_val, zeroed},
         ptr::NonNull,
         slice, //
     };
@@ -1182,7 +1288,7 @@ mod genl {
         bindings,
         container_of,
         error::{from_result, to_result},
-        ffi::{c_char, c_int, c_uint, c_void},
+        ffi::{c_int, c_uint, c_void},
         prelude::*,
         transmute::AsBytes,
         types::Opaque, //
@@ -1231,8 +1337,8 @@ mod genl {
 
     impl<F: Family> Registration<F> {
         const POLICIES: &'static [abi::nla_policy] = &{
-            let mut policies: [abi::nla_policy; ATTRIBUTE + 1] =
-                [pin_init::zeroed(), pin_init::zeroed()];
+            // SAFETY: All fields are integers, or pointers that may be null.
+            let mut policies: [abi::nla_policy; ATTRIBUTE + 1] = unsafe { zeroed() };
             policies[ATTRIBUTE].type_ = abi::NLA_BINARY as u8;
             policies[ATTRIBUTE].len = F::MAX_LEN;
             policies
@@ -1243,7 +1349,8 @@ mod genl {
             flags: abi::GENL_ADMIN_PERM as u8,
             validate: abi::genl_validate_flags_GENL_DONT_VALIDATE_STRICT as u8,
             doit: Some(Self::doit_callback),
-            ..pin_init::zeroed()
+            dumpit: None,
+            internal_flags: 0,
         }];
 
         /// Registers the family.
@@ -1254,7 +1361,7 @@ mod genl {
                     // SAFETY: `slot` is valid for writes.
                     unsafe { slot.write(Self::family(module)) };
                     // SAFETY: The family is complete, and pinned until it is unregistered.
-                    to_result(unsafe { abi::genl_register_family(slot) })
+                    to_result(unsafe { abi::helper_genl_register_family(slot) })
                         .inspect_err(|e| pr_err!("genl_register_family() failed {}\n", e.to_errno()))
                 }),
             })
@@ -1297,16 +1404,18 @@ mod genl {
             _skb: *mut bindings::sk_buff,
             info: *mut abi::genl_info,
         ) -> c_int {
-            // SAFETY: `info` is valid while the message is handled.
-            let info = unsafe { &*info };
+            // SAFETY: The function only reads a pointer, which is there while a message is handled.
+            let family = unsafe { abi::helper_genl_family() };
             // SAFETY: The family is the one embedded in a registration, whose drop waits for this
             // function.
             let registration = unsafe {
-                let family = Opaque::cast_from(info.family).cast_mut();
+                let family = Opaque::cast_from(family).cast_mut();
                 &*container_of!(family, Self, family)
             };
             let request = Request {
-                info,
+                // SAFETY: `info` is valid while the message is handled.
+                info: unsafe { &*info },
+                family,
                 command: F::COMMAND,
             };
             from_result(|| registration.handler.handle(&request).map(|()| 0))
@@ -1324,6 +1433,7 @@ mod genl {
     /// A command from userland.
     pub(crate) struct Request<'a> {
         info: &'a abi::genl_info,
+        family: *const abi::genl_family,
         command: u8,
     }
 
@@ -1357,7 +1467,7 @@ mod genl {
                     skb.as_ptr(),
                     0,
                     self.info.snd_seq,
-                    self.info.family,
+                    self.family,
                     0,
                     self.command,
                 )
@@ -1406,80 +1516,31 @@ mod genl {
         }
     }
 
-    /// The file `/sys/module/NAME/familyid`, from which userland reads a family's number.
-    #[pin_data(PinnedDrop)]
+    /// The file `/sys/module/NAME/familyid`, from which userland reads a family's number. Dropping it removes the
+    /// file, after those who read it.
+    ///
+    /// A module has one at most.
     pub(crate) struct IdFile {
-        id: c_int,
         module: &'static ThisModule,
-        #[pin]
-        attribute: Opaque<bindings::module_attribute>,
     }
-
-    // SAFETY: The file may be removed on any thread.
-    unsafe impl Send for IdFile {}
-
-    // SAFETY: Nothing changes once the file is there.
-    unsafe impl Sync for IdFile {}
 
     impl IdFile {
         /// Makes the file, for the family whose number is `id`.
-        pub(crate) fn new(module: &'static ThisModule, id: c_int) -> impl PinInit<Self, Error> {
-            try_pin_init!(Self {
-                id,
-                module,
-                attribute <- Opaque::try_ffi_init(move |slot: *mut bindings::module_attribute| {
-                    // SAFETY: `slot` is valid for writes.
-                    unsafe { slot.write(Self::attribute()) };
-                    // SAFETY: The module has a kobject while it is loaded, and the attribute is
-                    // complete, and pinned until the file is removed.
-                    to_result(unsafe {
-                        let kobj = &raw mut (*module.as_ptr()).mkobj.kobj;
-                        bindings::sysfs_create_file_ns(kobj, &raw const (*slot).attr, core::ptr::null())
-                    })
-                    .inspect_err(|e| {
-                        pr_err!("/sys/module/.../familyid create failed {}\n", e.to_errno());
-                    })
-                }),
-            })
-        }
-
-        fn attribute() -> bindings::module_attribute {
-            let mut attribute = bindings::module_attribute {
-                show: Some(Self::show_callback),
-                ..Default::default()
-            };
-            attribute.attr.name = c"familyid".as_char_ptr();
-            attribute.attr.mode = 0o444;
-            attribute
-        }
-
-        /// # Safety
-        ///
-        /// Called by sysfs only, with the attribute of an `IdFile` and a buffer of a page.
-        unsafe extern "C" fn show_callback(
-            attribute: *const bindings::module_attribute,
-            _module: *mut bindings::module_kobject,
-            buffer: *mut c_char,
-        ) -> isize {
-            // SAFETY: The attribute is embedded in a file, whose drop waits for this function.
-            let file = unsafe {
-                let attribute = Opaque::cast_from(attribute).cast_mut();
-                &*container_of!(attribute, Self, attribute)
-            };
-            // SAFETY: The buffer is sysfs's own, and the format takes one int.
-            unsafe { bindings::sysfs_emit(buffer, c"%d\n".as_char_ptr(), file.id) as isize }
+        pub(crate) fn new(module: &'static ThisModule, id: c_int) -> Result<Self> {
+            // SAFETY: The module has a kobject while it is loaded.
+            to_result(unsafe { abi::helper_create_familyid(module.as_ptr(), id) }).inspect_err(
+                |e| {
+                    pr_err!("/sys/module/.../familyid create failed {}\n", e.to_errno());
+                },
+            )?;
+            Ok(Self { module })
         }
     }
 
-    #[pinned_drop]
-    impl PinnedDrop for IdFile {
-        fn drop(self: Pin<&mut Self>) {
+    impl Drop for IdFile {
+        fn drop(&mut self) {
             // SAFETY: `new` made the file, and the module is still loaded.
-            unsafe {
-                let kobj = &raw mut (*self.module.as_ptr()).mkobj.kobj;
-                let attribute = &raw const (*self.attribute.get()).attr;
-                bindings::sysfs_remove_file_ns(kobj, attribute, core::ptr::null());
-            }
+            unsafe { abi::helper_remove_familyid(self.module.as_ptr()) };
         }
     }
 }
@@ -1499,16 +1560,20 @@ struct Geometry {
     /// Bits that an entry has for itself in a chunk: the first power of two not below `pte_bits`, for no
     /// division is needed then to find it.
     width: u32,
+    /// A chunk's word whose entries are all 1.
+    ones: u32,
 }
 
 impl Geometry {
     /// Returns how entries of `pte_bits` bits, 32 at the most, are packed.
     fn new(pte_bits: NonZeroU32) -> Self {
         let pte_bits = pte_bits.get();
+        let width = pte_bits.next_power_of_two();
         Self {
             pte_bits,
             mask: u32::MAX >> (u32::BITS - pte_bits),
-            width: pte_bits.next_power_of_two(),
+            width,
+            ones: u32::MAX / (u32::MAX >> (u32::BITS - width)),
         }
     }
 
@@ -1553,29 +1618,37 @@ impl Geometry {
     fn entry(self, word: u32, shift: u32) -> u32 {
         word.wrapping_shr(shift) & self.mask
     }
+
+    /// Returns how many entries of a chunk's word are `entry`, one after the other from the one on that is shifted
+    /// by so many bits.
+    fn same(self, word: u32, shift: u32, entry: u32) -> u32 {
+        let differing = (word ^ entry.wrapping_mul(self.ones)).wrapping_shr(shift);
+        let bits = differing.trailing_zeros().min(u32::BITS - shift);
+        bits >> self.width.trailing_zeros()
+    }
 }
 
-/// `CHUNK_ENTRIES` entries of a page table.
-///
-/// The atomics are core's, for a map's loads are inlined with them; those of the kernel crate are
-/// calls of C functions in a module.
+/// `CHUNK_ENTRIES` entries of a page table, or none: so a map need not ask whether there is a chunk.
 struct Chunk {
-    /// One more than the last entry that was uploaded.
-    uploaded: AtomicU32,
-    words: KVVec<AtomicU32>,
+    entries: Entries,
     /// I/Os that fell into it.
     hits: dm::Count,
 }
 
 impl Chunk {
     fn new(geometry: Geometry, hits: dm::Count) -> Result<Self, AllocError> {
-        let mut words = KVVec::with_capacity(geometry.chunk_words(), GFP_KERNEL)?;
-        while words.push_within_capacity(AtomicU32::new(0)).is_ok() {}
-        Ok(Self {
-            uploaded: AtomicU32::new(0),
-            words,
-            hits,
-        })
+        let entries = Entries::new(geometry.width, geometry.chunk_words())?;
+        Ok(Self { entries, hits })
+    }
+
+    /// Makes what stands for a chunk that is not there.
+    fn missing(hits: dm::Count) -> Self {
+        let entries = Entries::none();
+        Self { entries, hits }
+    }
+
+    fn is_missing(&self) -> bool {
+        self.entries.words().is_empty()
     }
 
     /// Replaces the entries from `first` on. One writer at a time may do so; a reader sees each
@@ -1584,12 +1657,12 @@ impl Chunk {
         let mut end = 0;
         for (index, value) in (first..CHUNK_ENTRIES).zip(values) {
             let (word, shift) = geometry.place(index);
-            let word = &self.words[word];
+            let word = &self.entries.words()[word];
             let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
             word.store(others | (value << shift), Ordering::Relaxed);
             end = index + 1;
         }
-        self.publish(end);
+        self.entries.publish(end);
     }
 
     /// Replaces the entries from `first` on, which begins a word, with those in the words, likewise.
@@ -1597,24 +1670,37 @@ impl Chunk {
         let (place, _) = geometry.place(first);
         let words = words.chunks_exact(size_of::<u32>());
         let count = words.len() as u32 * geometry.fields().get();
-        for (place, word) in self.words[place..].iter().zip(words) {
+        for (place, word) in self.entries.words()[place..].iter().zip(words) {
             let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
             place.store(word, Ordering::Relaxed);
         }
-        self.publish(first + count);
+        self.entries.publish(first + count);
+    }
+
+    /// Returns how many entries, one after the other from `first` on and at most `most`, are `entry`; without that, how
+    /// many were not uploaded.
+    fn same(&self, geometry: Geometry, first: u32, most: u32, entry: Option<u32>) -> u32 {
+        let uploaded = self.entries.published();
+        let Some(entry) = entry else {
+            return if first < uploaded { 0 } else { most };
+        };
+        let most = most.min(uploaded.saturating_sub(first));
+        let mut count = 0;
+        let (place, mut shift) = geometry.place(first);
+        for word in self.entries.words().get(place..).unwrap_or_default() {
+            let same = geometry.same(word.load(Ordering::Relaxed), shift, entry);
+            count += same;
+            if count >= most || same << geometry.width.trailing_zeros() < u32::BITS - shift {
+                break;
+            }
+            shift = 0;
+        }
+        count.min(most)
     }
 
     /// Whether no entry was written yet.
     fn is_empty(&self) -> bool {
-        self.uploaded.load(Ordering::Relaxed) == 0
-    }
-
-    /// Has readers see the entries in front of `end`, which were written.
-    fn publish(&self, end: u32) {
-        if end > self.uploaded.load(Ordering::Relaxed) {
-            // After the entries, for readers that see it.
-            self.uploaded.store(end, Ordering::Release);
-        }
+        self.entries.published() == 0
     }
 }
 
@@ -1643,7 +1729,9 @@ struct PageTable {
     geometry: Geometry,
     /// Entries of the whole table.
     total: u32,
-    chunks: KVVec<Option<Arc<Chunk>>>,
+    chunks: KVVec<Arc<Chunk>>,
+    /// What stands in `chunks` for those that are not there.
+    missing: Arc<Chunk>,
     /// I/Os that fell into each chunk; those behind the chunks that an upload's table can have share one count.
     hits: Arc<dm::Counters>,
 }
@@ -1655,11 +1743,14 @@ impl PageTable {
     /// Makes a table without chunks.
     fn new(geometry: Geometry, total: u32) -> Result<Self> {
         let count = chunk_count(total);
+        let hits = dm::Counters::new(count.min(Self::MAX_HITS + 1))?;
+        let missing = Arc::new(Chunk::missing(dm::Count::of(&hits, 0)), GFP_KERNEL)?;
         Ok(Self {
             geometry,
             total,
-            chunks: KVVec::from_elem(None, count, GFP_KERNEL)?,
-            hits: dm::Counters::new(count.min(Self::MAX_HITS + 1))?,
+            chunks: KVVec::from_elem(missing.clone(), count, GFP_KERNEL)?,
+            missing,
+            hits,
         })
     }
 
@@ -1678,9 +1769,11 @@ impl PageTable {
         let mut chunks = KVVec::new();
         chunks.extend_from_slice(&self.chunks, GFP_KERNEL)?;
         Ok(Self {
+            geometry: self.geometry,
+            total: self.total,
             chunks,
+            missing: self.missing.clone(),
             hits: self.hits.clone(),
-            ..*self
         })
     }
 
@@ -1691,23 +1784,43 @@ impl PageTable {
             .map_err(|_| Refusal::NoMemoryForTable)
     }
 
-    /// Returns the chunk that has the entry for `page`, and the entry; without a chunk, no stray either.
-    fn find(&self, page: u64) -> Result<(&Chunk, u32), Option<Stray>> {
+    /// Returns the chunk that has the entry for `page`, and the entry, if it was uploaded.
+    fn find(&self, page: u64) -> Option<(&Chunk, u32)> {
+        let chunk = self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize)?;
+        let entry = chunk.entries.get(page as u32 % CHUNK_ENTRIES)?;
+        Some((chunk, entry & self.geometry.mask))
+    }
+
+    /// Returns what is said of a page that [`Self::find`] found no entry for.
+    fn stray(&self, page: u64) -> Option<Stray> {
         let number = page >> abi::CHUNK_PTE_SHIFT;
-        let chunks = self.chunks.len();
-        let chunk = self.chunks.get(number as usize);
-        let chunk = chunk.ok_or(Some(Stray::Chunk { number, chunks }))?;
-        let chunk = chunk.as_deref().ok_or(None)?;
-        let index = page as u32 % CHUNK_ENTRIES;
-        let uploaded = chunk.uploaded.load(Ordering::Acquire);
-        let (word, shift) = self.geometry.place(index);
-        match chunk.words.get(word) {
-            Some(word) if index < uploaded => {
-                let word = word.load(Ordering::Relaxed);
-                Ok((chunk, self.geometry.entry(word, shift)))
+        let Some(chunk) = self.chunks.get(number as usize) else {
+            let chunks = self.chunks.len();
+            return Some(Stray::Chunk { number, chunks });
+        };
+        let (index, uploaded) = (page as u32 % CHUNK_ENTRIES, chunk.entries.published());
+        (!chunk.is_missing() && index >= uploaded).then_some(Stray::Entry { index, uploaded })
+    }
+
+    /// Returns how many pages, one after the other from `page` on and at most `most`, have the entry; without that, how
+    /// many have none.
+    fn same(&self, page: u64, most: u64, entry: Option<u32>) -> u64 {
+        let mut count = 0;
+        while count < most {
+            let page = page + count;
+            let first = page as u32 % CHUNK_ENTRIES;
+            let rest = (most - count).min(u64::from(CHUNK_ENTRIES - first)) as u32;
+            let same = match self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize) {
+                Some(chunk) => chunk.same(self.geometry, first, rest, entry),
+                None if entry.is_none() => rest,
+                None => 0,
+            };
+            count += u64::from(same);
+            if same < rest {
+                break;
             }
-            _ => Err(Some(Stray::Entry { index, uploaded })),
         }
+        count
     }
 
     /// Counts an I/O that fell into the chunk of `page`, where the table has room for such a chunk.
@@ -1718,19 +1831,19 @@ impl PageTable {
         }
     }
 
-    /// Returns the entry for `page`, 0 where there is none.
+    /// Returns the entry for `page`, published or not, and 0 where there is none.
     fn entry(&self, page: u32) -> u32 {
         let chunk = &self.chunks[(page >> abi::CHUNK_PTE_SHIFT) as usize];
         let (word, shift) = self.geometry.place(page % CHUNK_ENTRIES);
-        let word = chunk
-            .as_ref()
-            .map_or(0, |chunk| chunk.words[word].load(Ordering::Relaxed));
-        self.geometry.entry(word, shift)
+        let word = chunk.entries.words().get(word);
+        word.map_or(0, |word| {
+            self.geometry.entry(word.load(Ordering::Relaxed), shift)
+        })
     }
 
     /// Whether the table has these chunks.
     fn has_chunks(&self, chunks: Range<usize>) -> bool {
-        self.chunks[chunks].iter().all(Option::is_some)
+        !self.chunks[chunks].iter().any(|chunk| chunk.is_missing())
     }
 
     /// Allocates those of these chunks that the table does not have, all or none.
@@ -1739,7 +1852,7 @@ impl PageTable {
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         let missing = self.chunks[chunks.clone()]
             .iter()
-            .filter(|chunk| chunk.is_none());
+            .filter(|chunk| chunk.is_missing());
         let words = self.geometry.chunk_words();
         let bytes = missing.count() * (words * size_of::<u32>() + size_of::<Chunk>());
         if !dm::is_below_memory(bytes) {
@@ -1749,7 +1862,9 @@ impl PageTable {
         if added.is_err() {
             // All others have entries.
             for chunk in &mut self.chunks[chunks] {
-                chunk.take_if(|chunk| chunk.is_empty());
+                if chunk.is_empty() {
+                    *chunk = self.missing.clone();
+                }
             }
         }
         added
@@ -1757,11 +1872,11 @@ impl PageTable {
 
     fn allocate_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         for number in chunks {
-            if self.chunks[number].is_none() {
+            if self.chunks[number].is_missing() {
                 let chunk = Chunk::new(self.geometry, dm::Count::of(&self.hits, number))
                     .and_then(|chunk| Arc::new(chunk, GFP_KERNEL))
                     .map_err(|_| Refusal::NoMemoryForChunk { number })?;
-                self.chunks[number] = Some(chunk);
+                self.chunks[number] = chunk;
             }
         }
         Ok(())
@@ -1793,11 +1908,11 @@ impl PageTable {
 
     /// Returns the chunks of these pages, which are all there, and which of their entries these are.
     fn parts(&self, pages: Range<u32>) -> impl Iterator<Item = (&Chunk, Range<u32>)> {
-        chunks_of(&pages).filter_map(move |number| {
+        chunks_of(&pages).map(move |number| {
             let start = number as u32 * CHUNK_ENTRIES;
             let first = pages.start.saturating_sub(start);
             let end = (pages.end - start).min(CHUNK_ENTRIES);
-            Some((self.chunks[number].as_deref()?, first..end))
+            (&*self.chunks[number], first..end)
         })
     }
 }
@@ -1887,7 +2002,7 @@ impl Volume {
             _ => {
                 let mut next = PageTable::succeed(same, upload.geometry, upload.total)?;
                 if upload.count == 0 {
-                    next.chunks[upload.chunks().start] = None;
+                    next.chunks[upload.chunks().start] = next.missing.clone();
                 }
                 let next = next.with_chunks(upload.chunks())?;
                 upload.write(&next);
@@ -2085,7 +2200,11 @@ impl fmt::Display for MappingError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const INVALID: &str = "invalid set_region_mappings";
         match self {
-            Self::Argument { arg } => f.write_fmt(fmt!("{INVALID} argument: '{arg}'")),
+            Self::Argument { arg } => {
+                write!(f, "{INVALID} argument: '")?;
+                dm::Text(arg).fmt(f)?;
+                f.write_str("'")
+            }
             Self::Cycle { length, region } => {
                 let before = length.wrapping_sub(1);
                 write!(f, "{INVALID} cycle length: {before} > {region}")
@@ -2114,75 +2233,120 @@ struct Place {
     begin: u64,
 }
 
-/// The switches of a mapped device, where they stand and their volumes: those of the live table first, and of
-/// each table in the order in which they were constructed.
-type Switches = KVec<(Place, Arc<Volume>)>;
+/// A switch in the list of all of them.
+struct Entry {
+    place: Place,
+    /// Whether its table is the live one of its device.
+    live: bool,
+    volume: Arc<Volume>,
+    next: Link,
+}
+
+impl Entry {
+    fn is_at(&self, device: DeviceNumber, place: Place) -> bool {
+        self.volume.device == device && self.place == place
+    }
+}
+
+/// The rest of the list.
+type Link = Option<KBox<Entry>>;
 
 /// The volumes that uploads can be for.
 #[pin_data]
 struct Volumes {
+    /// Of each switch an entry, in the order in which they were constructed.
     #[pin]
-    devices: Mutex<RBTree<DeviceNumber, Switches>>,
+    first: Mutex<Link>,
 }
 
 impl Volumes {
     fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            devices <- new_mutex!(RBTree::new()),
+            first <- new_mutex!(None),
         })
     }
 
-    /// Adds a volume, or once more that which stands in the same place of the live table, or, where none
-    /// is live, of the loaded one, where both are of one shape and of v3: so a page table outlives a
-    /// reload. Returns which it was.
+    /// Adds a volume, or once more the one that is at the same place of the live table, or, where no table is live,
+    /// of the loaded one, when both are of one shape and of v3: so a page table outlives a reload. Returns the one
+    /// that was added.
     ///
-    /// Memory is not waited for: that may take a suspended switch, and the lock is needed to resume
-    /// it.
+    /// Allocates before it takes the lock: reclaim may need a suspended switch, and the lock is needed to resume it.
     fn add(&self, place: Place, volume: Arc<Volume>) -> Result<Arc<Volume>> {
-        let mut devices = self.devices.lock();
-        let Some(switches) = devices.get_mut(&volume.device) else {
-            let mut switches = Switches::new();
-            switches.push((place, volume.clone()), GFP_ATOMIC)?;
-            devices.try_create_and_insert(volume.device, switches, GFP_ATOMIC)?;
-            return Ok(volume);
+        let entry = Entry {
+            place,
+            live: false,
+            volume,
+            next: None,
         };
-        let live = switches.first().map(|(live, _)| Place {
-            table: live.table,
-            begin: place.begin,
+        let mut entry = KBox::new(entry, GFP_KERNEL)?;
+        let mut first = self.first.lock();
+        let device = entry.volume.device;
+        let table = Self::live(&first, device).map(|live| live.place.table);
+        let shared = Self::entries(&first, device).find(|other| {
+            Some(other.place.table) == table
+                && other.place.begin == place.begin
+                && other.volume.shape == entry.volume.shape
+                && other.volume.shape.line == Line::V3
         });
-        let live = switches.iter().find(|(place, _)| Some(*place) == live);
-        let volume = live
-            .filter(|(_, live)| live.shape == volume.shape && live.shape.line == Line::V3)
-            .map_or(volume, |(_, live)| live.clone());
-        switches.push((place, volume.clone()), GFP_ATOMIC)?;
+        if let Some(shared) = shared {
+            entry.volume = shared.volume.clone();
+        }
+        let volume = entry.volume.clone();
+        let mut link = &mut *first;
+        while let Some(entry) = link {
+            link = &mut entry.next;
+        }
+        *link = Some(entry);
         Ok(volume)
     }
 
-    /// Takes away what was added for a place of the device, if anything was.
+    /// Removes the entry that was added for a place of the device, if there is one.
     fn remove(&self, device: DeviceNumber, place: Place) {
-        let mut devices = self.devices.lock();
-        if let Some(switches) = devices.get_mut(&device) {
-            switches.retain(|(other, _)| *other != place);
-            if switches.is_empty() {
-                devices.remove(&device);
-            }
+        let mut first = self.first.lock();
+        let mut link = &mut *first;
+        while link
+            .as_ref()
+            .is_some_and(|entry| !entry.is_at(device, place))
+        {
+            link = match link {
+                Some(entry) => &mut entry.next,
+                None => return,
+            };
+        }
+        if let Some(mut entry) = link.take() {
+            *link = entry.next.take();
         }
     }
 
-    /// Puts the switches of a table in front of those of the device's other tables.
+    /// Makes a table the live one of its device.
     fn make_live(&self, device: DeviceNumber, table: usize) {
-        let mut devices = self.devices.lock();
-        if let Some(switches) = devices.get_mut(&device) {
-            let first = switches.iter().position(|(place, _)| place.table == table);
-            switches.rotate_left(first.unwrap_or(0));
+        let mut first = self.first.lock();
+        let mut next = first.as_deref_mut();
+        while let Some(entry) = next {
+            if entry.volume.device == device {
+                entry.live = entry.place.table == table;
+            }
+            next = entry.next.as_deref_mut();
         }
     }
 
-    /// Returns the first volume of the device's live table, or, where none is live, of the loaded one.
+    /// Returns the device's entries.
+    fn entries(first: &Link, device: DeviceNumber) -> impl Iterator<Item = &Entry> {
+        iter::successors(first.as_deref(), |entry| entry.next.as_deref())
+            .filter(move |entry| entry.volume.device == device)
+    }
+
+    /// Returns the first entry of the device's live table, or, where none is live, of the loaded one.
+    fn live(first: &Link, device: DeviceNumber) -> Option<&Entry> {
+        Self::entries(first, device)
+            .find(|entry| entry.live)
+            .or_else(|| Self::entries(first, device).next())
+    }
+
+    /// Returns the volume that uploads for the device are for.
     fn find(&self, device: DeviceNumber) -> Option<Arc<Volume>> {
-        let devices = self.devices.lock();
-        let (_, volume) = devices.get(&device)?.first()?;
-        Some(volume.clone())
+        let first = self.first.lock();
+        Some(Self::live(&first, device)?.volume.clone())
     }
 
     /// Puts an upload into its volume's page table, or leaves everything as it is.
@@ -2198,7 +2362,7 @@ impl Volumes {
 
 /// Divides by the page size, in sectors, with a multiplication.
 struct PageSize {
-    sectors: u32,
+    sectors: u64,
     multiplier: u64,
     shift: u32,
 }
@@ -2217,16 +2381,21 @@ impl PageSize {
         let unit = 1 << Self::SECTOR_BITS;
         let fraction = ((unit / divisor) << shift) + ((unit % divisor) << shift) / divisor;
         Self {
-            sectors,
+            sectors: divisor,
             multiplier: fraction + 1,
             shift,
         }
     }
 
-    /// Returns the sectors from `offset` to the end of its page.
-    fn rest_of_page(&self, offset: u64) -> u64 {
-        let sectors = u64::from(self.sectors);
-        (self.page_of(offset) + 1) * sectors - offset
+    /// Returns the sector at which the page begins.
+    fn start_of(&self, page: u64) -> u64 {
+        page.wrapping_mul(self.sectors)
+    }
+
+    /// Whether the `len` sectors from `offset` on, which is in the page, are all in it.
+    fn holds(&self, page: u64, offset: u64, len: u32) -> bool {
+        let in_page = offset.wrapping_sub(self.start_of(page));
+        in_page.wrapping_add(len.into()) <= self.sectors
     }
 
     /// Returns the page that the sector `offset` is in.
@@ -2344,6 +2513,7 @@ impl Switch {
         let this = Self::of_shape(volumes, constructor, shape).map_err(out_of_memory)?;
         for (path, start) in args.pairs(2) {
             Self::take_device(constructor, path, start, shape.page_size).map_err(|text| {
+                let (path, start) = (dm::Text(path), dm::Text(start));
                 pr_warn!("switch_ctr device={path}, start={start}\n");
                 logged(text)
             })?;
@@ -2405,7 +2575,6 @@ impl Switch {
         shape: Shape,
     ) -> Result<Self> {
         constructor.reserve(shape.dev_count as usize)?;
-        constructor.split_at(shape.page_size)?;
         let volume = Volume::new(constructor.device_number(), shape);
         let ios = dm::Counters::new(Self::UNMAPPED + 1)?;
         Ok(Self {
@@ -2454,16 +2623,49 @@ impl dm::Target for Switch {
     fn route<'a>(
         &'a self,
         offset: u64,
-        devices: &'a [dm::Device],
+        len: u32,
+        devices: &'a KVVec<dm::Device>,
         reading: &'a dm::Reading,
-    ) -> Result<dm::Route<'a>, Option<Stray>> {
-        let table = self.volume.table.read(reading).ok_or(None)?;
-        let (chunk, number) = table.find(self.page_size.page_of(offset))?;
-        let device = devices.get(number as usize);
-        Ok(dm::Route {
-            device: device.ok_or(Some(Stray::Device { number, offset }))?,
+    ) -> Option<dm::Route<'a>> {
+        let table = self.volume.table.read(reading)?;
+        let page = self.page_size.page_of(offset);
+        if !self.page_size.holds(page, offset, len) {
+            return None;
+        }
+        let (chunk, number) = table.find(page)?;
+        Some(dm::Route {
+            device: devices.get(number as usize)?,
             counts: [&self.remapped, &chunk.hits],
         })
+    }
+
+    fn run<'a>(
+        &'a self,
+        offset: u64,
+        len: u32,
+        devices: &'a KVVec<dm::Device>,
+        reading: &'a dm::Reading,
+    ) -> (u32, Result<dm::Route<'a>, Option<Stray>>) {
+        let Some(table) = self.volume.table.read(reading) else {
+            return (len, Err(None));
+        };
+        let page = self.page_size.page_of(offset);
+        let found = table.find(page);
+        let entry = found.map(|(_, number)| number);
+        let rest = u64::from(len.saturating_sub(1));
+        let most = self.page_size.page_of(offset + rest) - page;
+        let end = page + 1 + table.same(page + 1, most, entry);
+        let sectors = (self.page_size.start_of(end) - offset).min(len.into());
+        let route = found
+            .ok_or_else(|| table.stray(page))
+            .and_then(|(chunk, number)| {
+                let device = devices.get(number as usize);
+                Ok(dm::Route {
+                    device: device.ok_or(Some(Stray::Device { number, offset }))?,
+                    counts: [&self.remapped, &chunk.hits],
+                })
+            });
+        (sectors as u32, route)
     }
 
     fn strayed(&self, offset: u64, stray: Option<Stray>) {
@@ -2476,8 +2678,8 @@ impl dm::Target for Switch {
         }
     }
 
-    fn contiguous(&self, offset: u64) -> u64 {
-        self.page_size.rest_of_page(offset)
+    fn granularity(&self) -> u64 {
+        self.page_size.sectors
     }
 
     fn info(&self, devices: &[dm::Device], line: &mut dm::StatusWriter<'_>) -> fmt::Result {
@@ -2597,7 +2799,7 @@ fn out_of_memory(error: Error) -> dm::ConstructorError {
 
 /// Refuses a constructor's argument, and says so in the log as v3 did.
 fn logged(text: &'static CStr) -> dm::ConstructorError {
-    pr_warn!("switch_ctr {text}\n");
+    pr_warn!("switch_ctr {}\n", dm::Text(text));
     invalid(text)
 }
 

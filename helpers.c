@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Wrappers for what C has only as a macro or an inline function, and the input
- * from which bindgen makes the module's bindings.
+ * Wrappers for what C has only as a macro or an inline function, all that
+ * differs between kernels, and the input from which bindgen makes the module's
+ * bindings.
  */
 #include <linux/blk-crypto-profile.h>
+#include <linux/blk-integrity.h>
 #include <linux/device-mapper.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
@@ -14,6 +16,16 @@
 
 #include "dm-switch.h"
 
+#ifdef DM_TARGET_ATOMIC_WRITES
+#define HAVE_ATOMIC_WRITES
+#else
+#define DM_TARGET_ATOMIC_WRITES 0
+#endif
+
+#ifndef REQ_ATOMIC
+#define REQ_ATOMIC 0
+#endif
+
 void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 {
 	bio_set_dev(bio, bdev);
@@ -22,6 +34,13 @@ void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 void helper_rcu_read_lock_sched(void)
 {
 	rcu_read_lock_sched();
+}
+
+/* Return the pointer, too, which the caller then need not keep in a register that the call saves. */
+void *helper_rcu_read_lock_sched_for(void *kept)
+{
+	rcu_read_lock_sched();
+	return kept;
 }
 
 void helper_rcu_read_unlock_sched(void)
@@ -40,6 +59,25 @@ void helper_bio_follow(struct bio *bio, struct block_device *bdev,
 	this_cpu_inc(*second);
 	rcu_read_unlock_sched();
 	bio_set_dev(bio, bdev);
+}
+
+/*
+ * Cut a bio that is being mapped off behind so many sectors, of which it has more, unless it is an atomic write.  A
+ * flush with data comes to a map where all of a table is on one device; its rest then comes as such a flush, too.
+ */
+bool helper_bio_cut(struct bio *bio, unsigned int sectors)
+{
+	if (bio->bi_opf & REQ_ATOMIC)
+		return false;
+	dm_accept_partial_bio(bio, sectors);
+	if (bio_integrity(bio))
+		bio_integrity_trim(bio);
+	return true;
+}
+
+sector_t helper_bdev_nr_sectors(struct block_device *bdev)
+{
+	return bdev_nr_sectors(bdev);
 }
 
 bool helper_bdev_is_zoned(struct block_device *bdev)
@@ -62,6 +100,76 @@ unsigned int helper_bdev_data_units(struct block_device *bdev)
 		units |= profile->modes_supported[mode];
 #endif
 	return units;
+}
+
+/* The number of the mapped device that the target belongs to. */
+dev_t helper_dm_target_devt(struct dm_target *ti)
+{
+	return disk_devt(dm_disk(dm_table_get_md(ti->table)));
+}
+
+int helper_dm_get_device(struct dm_target *ti, const char *path, struct dm_dev **dev)
+{
+	return dm_get_device(ti, path, dm_table_get_mode(ti->table), dev);
+}
+
+/* Kernels that cannot bypass the map send num_flush_bios flushes through it. */
+void helper_dm_target_flush_bypasses_map(struct dm_target *ti)
+{
+#ifdef HAVE_FLUSH_BYPASSES_MAP
+	ti->flush_bypasses_map = true;
+#endif
+}
+
+/* The least and the greatest atomic write, in bytes; 0 where there is none. */
+void helper_get_atomic_writes(struct queue_limits *limits, unsigned int *units)
+{
+#ifdef HAVE_ATOMIC_WRITES
+	units[0] = limits->atomic_write_hw_unit_min;
+	units[1] = limits->atomic_write_hw_unit_max;
+#else
+	units[0] = 0;
+	units[1] = 0;
+#endif
+}
+
+/*
+ * The greatest one is made the boundary, too: a partition, or a device on top,
+ * that begins at no multiple of it has no atomic writes then, for its multiples
+ * are not the target's.
+ */
+void helper_set_atomic_writes(struct queue_limits *limits, const unsigned int *units)
+{
+#ifdef HAVE_ATOMIC_WRITES
+	limits->atomic_write_hw_unit_min = units[0];
+	limits->atomic_write_hw_unit_max = units[1];
+	limits->atomic_write_hw_max = units[1];
+	limits->atomic_write_hw_boundary = units[1];
+#endif
+}
+
+/* What the module's target passes ioctls on with. */
+static int (*prepare_ioctl)(struct dm_target *ti, struct block_device **bdev);
+
+static int __maybe_unused prepare_any_ioctl(struct dm_target *ti, struct block_device **bdev)
+{
+	return prepare_ioctl(ti, bdev);
+}
+
+static int __maybe_unused prepare_this_ioctl(struct dm_target *ti, struct block_device **bdev,
+					     unsigned int cmd, unsigned long arg, bool *forward)
+{
+	return prepare_ioctl(ti, bdev);
+}
+
+/* Linux 7 tells a target which ioctl it is, 6.12 does not; the module has one target. */
+void helper_set_prepare_ioctl(struct target_type *type,
+			      int (*callback)(struct dm_target *ti, struct block_device **bdev))
+{
+	prepare_ioctl = callback;
+	type->prepare_ioctl = _Generic(type->prepare_ioctl,
+				       typeof(&prepare_any_ioctl): prepare_any_ioctl,
+				       typeof(&prepare_this_ioctl): prepare_this_ioctl);
 }
 
 u64 __percpu *helper_alloc_percpu_u64(size_t count)
@@ -107,6 +215,20 @@ void helper_memalloc_noio_restore(unsigned int flags)
 	memalloc_noio_restore(flags);
 }
 
+/* The module has one family; Linux 6.1 does not say which one a message is for. */
+static struct genl_family *genl_family;
+
+struct genl_family *helper_genl_family(void)
+{
+	return genl_family;
+}
+
+int helper_genl_register_family(struct genl_family *family)
+{
+	genl_family = family;
+	return genl_register_family(family);
+}
+
 struct sk_buff *helper_genlmsg_new(size_t payload)
 {
 	return genlmsg_new(payload, GFP_KERNEL);
@@ -125,6 +247,40 @@ void helper_genlmsg_end(struct sk_buff *skb, void *hdr)
 int helper_genlmsg_unicast(struct sk_buff *skb, u32 portid)
 {
 	return genlmsg_unicast(&init_net, skb, portid);
+}
+
+/* The file /sys/module/dm_switch/familyid. */
+static int familyid;
+
+static ssize_t __maybe_unused familyid_show(struct module_attribute *attribute,
+					    struct module_kobject *module, char *buffer)
+{
+	return sysfs_emit(buffer, "%d\n", familyid);
+}
+
+static ssize_t __maybe_unused familyid_show_const(const struct module_attribute *attribute,
+						  struct module_kobject *module, char *buffer)
+{
+	return sysfs_emit(buffer, "%d\n", familyid);
+}
+
+/* The attribute is const in Linux 7, and not in 6.12. */
+static const struct module_attribute familyid_attribute = {
+	.attr = { .name = "familyid", .mode = 0444 },
+	.show = _Generic(((struct module_attribute *)NULL)->show,
+			 typeof(&familyid_show): familyid_show,
+			 typeof(&familyid_show_const): familyid_show_const),
+};
+
+int helper_create_familyid(struct module *module, int id)
+{
+	familyid = id;
+	return sysfs_create_file(&module->mkobj.kobj, &familyid_attribute.attr);
+}
+
+void helper_remove_familyid(struct module *module)
+{
+	sysfs_remove_file(&module->mkobj.kobj, &familyid_attribute.attr);
 }
 
 /* Shown as /sys/module/dm_switch/version. */

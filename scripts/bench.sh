@@ -61,7 +61,7 @@ need_debian "$chart_root" "root that draws charts" "${chart_packages[@]}"
 dir=$(mktemp -d "$cache/bench.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 chapters=()
-for series in ${KVER:-"${series[@]}"}; do
+for series in ${KVER:-"${rust_series[@]}"}; do
 	chapters+=("$dir/$series")
 	KVER=$series scripts/measure.sh "$dir/$series"
 done

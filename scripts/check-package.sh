@@ -1,15 +1,23 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check-package.sh: have a Debian 13 with a kernel of the oldest supported series, install the packages there
-# with apt, boot it, and use them; upgrade to a kernel of the newest series, and the same; purge them.  The
-# commands of README.md and docs/guide.md are among what is done, as they stand there.  The last line is "N passed,
-# N failed".  A step that fails is the last one.
+# check-package.sh: in a Debian 12 and a Debian 13, each with its own kernel: install the module with DKMS from the
+# tarball of dist.sh, and with make from a checkout; install the packages with apt, boot the machine, and use them;
+# upgrade to the kernels of the backports, and the same with each; purge the packages.  The commands of README.md and
+# docs/guide.md are among what is done, as they stand there.  The last line is "N passed, N failed".  A step that fails
+# is the last one.
+#
+# SUITE in the environment picks one of the two: bookworm or trixie.
 
 . "$(dirname "$0")/lib.sh"
-. "$(dirname "$0")/series.sh"
 cd "$top"
 . tests/package/document.sh
+
+# The series of kernels that a machine of each suite gets: its own, and then those of the backports.
+declare -A machine_series=(
+	[bookworm]="6.1 6.12"
+	[trixie]="6.12 7.2 7.3"
+)
 
 # What the machine has besides its kernels and what the packages depend on: what boots, and what the tests use.
 machine_packages=(
@@ -45,32 +53,53 @@ install_kernel() {
 	apt "$dir" -t "$suite-backports" install "linux-image-$release" "linux-headers-$release" "$@"
 }
 
-# newest DIR SERIES: the newest release of a series that the archive has headers for.
+# newest DIR SERIES: the newest release of a series that the archive has headers and a kernel for.
 newest() {
-	in_machine "$1" apt-cache --names-only search "^linux-headers-${2//./\\.}\.[0-9]+\+deb[0-9]+-amd64\$" |
-		sed 's/^linux-headers-\([^ ]*\).*/\1/' | sort -V | tail -n 1
+	local release
+	in_machine "$1" apt-cache --names-only search \
+		"^linux-headers-${2//./\\.}\.[0-9]+(-[0-9]+|\+deb[0-9.]+)-$architecture\$" |
+		sed 's/^linux-headers-\([^ ]*\).*/\1/' | sort -rV | while read -r release; do
+		if in_machine "$1" apt-cache show "linux-image-$release" >/dev/null 2>&1; then
+			printf '%s\n' "$release"
+			break
+		fi
+	done
 }
 
-# make_machine DEPENDENCIES DIR: make a machine with the older kernel, on which the packages can be installed.
-# What an upgrade to the newer one takes is downloaded.
+# get_ynl DIR SERIES: the kernel's ynl, from the source of this series, into /opt/linux.
+get_ynl() {
+	mkdir "$1/opt/package" "$1/opt/linux"
+	in_machine "$1" --chdir /opt/package apt-get -o APT::Sandbox::User=root -t "$suite-backports" \
+		download "linux-source-$2"
+	in_machine "$1" --chdir /opt/package bash -c 'dpkg-deb --fsys-tarfile *.deb | tar -x --wildcards "*.tar.xz"'
+	tar -xf "$1/opt/package/usr/src/linux-source-$2.tar.xz" -C "$1/opt/linux" --strip-components 1 \
+		--wildcards '*/tools/net/ynl' '*/Documentation/netlink'
+	rm -r "$1/opt/package"
+}
+
+# make_machine DEPENDENCIES DIR: make a machine with the suite's own kernel, on which the packages can be installed.
+# What an upgrade to the newer ones takes is downloaded.
 make_machine() {
-	local dependencies=$1 dir=$2 old new
+	local dependencies=$1 dir=$2 list release series
+	read -ra list <<<"${machine_series[$suite]}"
 	make_root "${machine_packages[@]}" "$dir"
 	# Small initial file systems.
 	echo MODULES=list >"$dir/etc/initramfs-tools/conf.d/modules"
 	printf '%s\n' ext4 virtio_blk virtio_pci >>"$dir/etc/initramfs-tools/modules"
 	apt "$dir" update
-	old=$(newest "$dir" "${series[0]}")
-	new=$(newest "$dir" "${series[-1]}")
-	# An upgrade takes the newest linux-libc-dev.
-	install_kernel "$dir" "$old" "linux-source-${series[0]}" linux-libc-dev
+	for series in "${list[@]}"; do
+		newest "$dir" "$series"
+	done >"$dir/kernels"
+	read -r release <"$dir/kernels"
+	apt "$dir" install "linux-image-$release" "linux-headers-$release"
+	# An upgrade takes the newest of these.
+	apt "$dir" -t "$suite-backports" install linux-base linux-libc-dev pahole
 	apt "$dir" satisfy "$dependencies"
-	mkdir "$dir/opt/linux"
-	tar -xf "$dir/usr/src/linux-source-${series[0]}.tar.xz" -C "$dir/opt/linux" --strip-components 1 \
-		--wildcards '*/tools/net/ynl' '*/Documentation/netlink'
+	get_ynl "$dir" "${list[1]}"
 	apt "$dir" clean
-	install_kernel "$dir" "$new" --download-only
-	printf '%s\n' "$old" "$new" >"$dir/kernels"
+	for release in $(tail -n +2 "$dir/kernels"); do
+		install_kernel "$dir" "$release" --download-only
+	done
 }
 
 # run_commands DOCUMENT KIND: run the commands of this kind of a document (see tests/package/document.sh) in the
@@ -103,38 +132,98 @@ expect() {
 	fi
 }
 
-# installed RELEASE: dkms has the module installed for a kernel, and modprobe takes it.
+# find_module RELEASE: where modprobe finds the module; older kernels' modules are not compressed.
+find_module() {
+	in_machine "$dir" modinfo -k "$1" -F filename dm-switch
+}
+
+# installed RELEASE: DKMS has the module installed for a kernel, and modprobe takes it.
 installed() {
-	expect "dkms on $1" "dm-switch/$version, $1, x86_64: installed (Original modules exist)" \
-		"$(in_machine "$dir" dkms status -m dm-switch -k "$1")"
-	expect "the module for $1" "/lib/modules/$1/updates/dkms/dm-switch.ko.xz" \
-		"$(in_machine "$dir" modinfo -k "$1" -F filename dm-switch)"
+	# Newer ones say behind that that they keep the kernel's own module.
+	expect "DKMS on $1" "dm-switch/$version, $1, x86_64: installed" \
+		"$(in_machine "$dir" dkms status -m dm-switch -k "$1" | sed 's/ (.*)$//')"
+	expect "the module for $1" "/lib/modules/$1/updates/dkms/dm-switch.ko" "$(find_module "$1" | sed 's/\.xz$//')"
 	expect "its version" "$version" "$(in_machine "$dir" modinfo -k "$1" -F version dm-switch)"
+}
+
+# same_files: the machine is as it was before.
+same_files() {
+	files >"$work/after"
+	diff "$work/before" "$work/after"
+}
+
+# plain: DKMS alone makes the module from the tarball, within what README.md says that it takes, and removes it.
+plain() {
+	scripts/dist.sh "$dir/opt"
+	tar -xf "$dir/opt/dm-switch-$version.tar.gz" -C "$dir/opt"
+	in_machine "$dir" dkms add "/opt/dm-switch-$version"
+	in_machine "$dir" python3 - dkms build "dm-switch/$version" -k "$own" <tests/package/measure.py |
+		tee "$work/measured"
+	in_machine "$dir" dkms install "dm-switch/$version" -k "$own"
+	installed "$own"
+	in_machine "$dir" dkms remove "dm-switch/$version" --all
+	rm -r "$dir/opt/dm-switch-$version.tar.gz" "$dir/opt/dm-switch-$version" "$dir/usr/src/dm-switch-$version"
+	same_files
+}
+
+# in_checkout COMMAND...: run a command in what the tarball has, without a network and as a user who is nobody.
+in_checkout() {
+	in_machine "$dir" --unshare-net --setenv HOME /nonexistent --chdir "/opt/dm-switch-$version" \
+		setpriv --reuid 1000 --regid 1000 --clear-groups "$@"
+}
+
+# checkout: make builds the module against the headers that are installed, and root installs it.
+checkout() {
+	local tree=/lib/modules/$own/build
+	scripts/dist.sh "$dir/opt"
+	tar -xf "$dir/opt/dm-switch-$version.tar.gz" -C "$dir/opt"
+	chown -R 1000:1000 "$dir/opt/dm-switch-$version"
+	in_checkout make "KDIR=$tree"
+	in_checkout make install "KDIR=$tree" DESTDIR=/tmp/installed
+	in_machine "$dir" --unshare-net --chdir "/opt/dm-switch-$version" make install "KDIR=$tree"
+	expect "the module" "/lib/modules/$own/updates/dm-switch.ko" "$(find_module "$own")"
+	in_machine "$dir" --chdir "/opt/dm-switch-$version" make uninstall
+	rm -r "$dir/tmp/installed" "$dir/opt/dm-switch-$version" "$dir/opt/dm-switch-$version.tar.gz"
+	# Directories that are empty now, and were not there.
+	(
+		cd "$dir"
+		find ./usr/local "./usr/lib/modules/$own/updates" -depth -type d -empty \
+			! -exec grep -qF "{} d " "$work/before" \; -delete
+	)
+	same_files
 }
 
 install() {
 	cp ./dm-switch-*_"$version"_*.deb "$dir/opt"
 	run_commands README.md install
 	rm "$dir"/opt/*.deb
-	installed "$old"
+	installed "$own"
 	expect "swupload" "swupload $version" "$(in_machine "$dir" swupload --version)"
 }
 
-# A kernel that is installed again brings its own module back, and an administrator may prefer those.
+# A kernel that is installed again brings its own module back, and an administrator may prefer those.  Debian 12's DKMS
+# leaves the kernel's own where it is, newer ones move it away.
 prefer() {
-	local own=lib/modules/$old/kernel/drivers/md/dm-switch.ko.xz
-	cp "$dir/var/lib/dkms/dm-switch/original_module/$old/x86_64/dm-switch.ko.xz" "$dir/$own"
+	local kept=$dir/var/lib/dkms/dm-switch/original_module/$own/x86_64 drivers=$dir/usr/lib/modules/$own/kernel/drivers/md
+	if [ -e "$kept" ]; then
+		cp "$kept"/dm-switch.ko* "$drivers"
+	fi
+	ls "$drivers"/dm-switch.ko*
 	echo "search built-in updates" >"$dir/etc/depmod.d/search.conf"
-	in_machine "$dir" depmod "$old"
-	installed "$old"
-	rm "$dir/$own" "$dir/etc/depmod.d/search.conf"
-	in_machine "$dir" depmod "$old"
+	in_machine "$dir" depmod "$own"
+	installed "$own"
+	rm "$dir/etc/depmod.d/search.conf"
+	if [ -e "$kept" ]; then
+		rm "$drivers"/dm-switch.ko*
+	fi
+	in_machine "$dir" depmod "$own"
 }
 
+# upgrade RELEASE: to a kernel of the backports.
 upgrade() {
-	install_kernel "$dir" "$new"
-	installed "$old"
-	installed "$new"
+	install_kernel "$dir" "$1"
+	installed "$own"
+	installed "$1"
 }
 
 # make_disk RELEASE: make a disk with the machine on it, and the tests.
@@ -167,50 +256,44 @@ boot() {
 	done
 }
 
-# refuses RELEASE SETTING TEXT: for a kernel with this setting dkms makes no module, and says why with the text;
-# the installation of the kernel goes on, and dkms keeps nothing.
+# refuses TEXT: DKMS makes no module for a kernel that is installed, and says why; the installation of the kernel goes on
+# and DKMS keeps nothing.  The kernel is another name of the machine's own, with the headers in $headers.
 refuses() {
-	local release=$1 said
-	mkdir -p "$dir/lib/modules/$release/build/include"
-	echo "$2" >"$dir/lib/modules/$release/build/.config"
-	said=$(in_machine "$dir" /etc/kernel/postinst.d/dkms "$release" 2>&1)
+	local release=$own-refused said status=0
+	mkdir "$dir/usr/lib/modules/$release"
+	ln -s "${headers#"$dir"}" "$dir/usr/lib/modules/$release/build"
+	said=$(in_machine "$dir" /etc/kernel/postinst.d/dkms "$release" 2>&1) || status=$?
 	echo "$said"
-	rm -r "$dir/lib/modules/$release"
-	tr -s '\n ' '  ' <<<"$said" | grep -qF "dm-switch is not built for the kernel $release: $3"
+	rm -r "$dir/usr/lib/modules/$release"
+	tr -s '\n ' '  ' <<<"$said" | grep -qF "dm-switch is not built for the kernel $release: $1"
 	[ ! -e "$dir/var/lib/dkms/dm-switch/$version/$release" ]
-	[ ! -e "$dir/var/lib/dkms/dm-switch/$version/build/kernel" ]
+	# Debian 12's DKMS does not go on.
+	[ "$status" -eq 0 ] || [ "$suite" = bookworm ]
 }
 
+# refuse: kernels and machines that no module can be built on.  tests/host/missing has the other reasons.
 refuse() {
-	local release
-	refuses 6.12.1+deb13-amd64 "" "this version of the module is for the series ${series[*]}."
-	release=${series[-1]}.99+deb13-amd64
-	refuses "$release" "# CONFIG_RUST is not set" "that kernel has no support for Rust (CONFIG_RUST)"
-	refuses "$release" "CONFIG_RUST=y
-CONFIG_RUSTC_VERSION_TEXT=\"rustc 1.99.0\"" \
-		"the Rust compiler has to be the one that the kernel was built with, rustc 1.99.0,"
-	refuses "$release" "CONFIG_RUST=y
-CONFIG_RUSTC_VERSION_TEXT=\"$(in_machine "$dir" rustc --version)\"" \
-		"its headers have no Rust metadata and belong to no package linux-headers-$release"
-}
-
-# A kernel whose source has left the archive is installed all the same; when it is there again, dkms is told so.
-refuse_without_source() {
-	local said
-	in_machine "$dir" dkms unbuild "dm-switch/$version" -k "$new"
-	mv "$dir/etc/apt/sources.list" "$dir/etc/apt/sources"
-	apt "$dir" update
-	said=$(in_machine "$dir" /etc/kernel/postinst.d/dkms "$new" 2>&1)
-	echo "$said"
-	mv "$dir/etc/apt/sources" "$dir/etc/apt/sources.list"
-	tr -s '\n ' '  ' <<<"$said" | grep -qF "the package linux-source-${series[-1]}, version"
+	local headers=$dir/usr/src/refused
+	cp -a "$dir/usr/src/linux-headers-$own" "$headers"
+	sed -i '/^CONFIG_BLK_DEV_DM=/d' "$headers/include/config/auto.conf"
+	refuses "the kernel has no CONFIG_BLK_DEV_DM"
+	echo CONFIG_BLK_DEV_DM=m >>"$headers/include/config/auto.conf"
+	echo CONFIG_CFI_CLANG=y >>"$headers/include/config/auto.conf"
+	refuses "the kernel has CONFIG_CFI_CLANG"
+	rm -r "$headers"
+	headers=$dir/usr/src/linux-headers-$own
+	mv "$dir/usr/bin/bindgen" "$dir/usr/bin/no-bindgen"
+	refuses "there is no bindgen: install the package bindgen"
+	mv "$dir/usr/bin/no-bindgen" "$dir/usr/bin/bindgen"
 }
 
 purge() {
+	local release
 	run_commands README.md purge
-	apt "$dir" purge "linux-*-$new" "linux-*-${new%-amd64}*"
-	files >"$work/after"
-	diff "$work/before" "$work/after"
+	for release in "${newer[@]}"; do
+		apt "$dir" purge "linux-*-$release" "linux-*-${release%-amd64}*"
+	done
+	same_files
 }
 
 passed=0
@@ -249,33 +332,46 @@ use() {
 	done
 }
 
+# check_suite SUITE: all of it in a machine of this suite.
+check_suite() {
+	local suite=$1 template own newer release
+	template=$cache/machine-$suite-$({
+		printf '%s\n' "${machine_series[$suite]}" "${machine_packages[@]}" "$dependencies"
+		declare -f newest get_ynl make_machine
+	} | digest)
+	once "$template" "making a Debian $suite with its kernel" make_machine "$dependencies"
+	own=$(head -n 1 "$template/kernels")
+	mapfile -t newer < <(tail -n +2 "$template/kernels")
+	rm -rf "$dir"
+	step "copying it" cp -a "$template" "$dir"
+	# Nobody is there to say yes.
+	echo 'APT::Get::Assume-Yes "true";' >"$dir/etc/apt/apt.conf.d/yes"
+	# Debian 12 has none.
+	mkdir -p "$dir/etc/depmod.d"
+	files >"$work/before"
+	check "building with DKMS from the tarball" plain
+	printf 'dm-switch: DKMS took %s\n' "$(tail -n 1 "$work/measured")" >&2
+	check "building in a checkout" checkout
+	check "installing the packages" install
+	check "preferring the module to the kernel's own" prefer
+	use "$own"
+	for release in "${newer[@]}"; do
+		check "upgrading to Linux $release" upgrade "$release"
+		use "$release"
+	done
+	check "refusing kernels that no module can be built for" refuse
+	check "purging the packages" purge
+}
+
 need_root
 scripts/deb.sh
 version=$(sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 dependencies=$(for package in ./dm-switch-*_"$version"_*.deb; do dpkg-deb -f "$package" Depends; done | paste -s -d ,)
-machine=$cache/machine-$({
-	printf '%s\n' "$suite" "${series[@]}" "${machine_packages[@]}" "$dependencies"
-	declare -f make_machine
-} | digest)
-once "$machine" "making a Debian 13 with Linux ${series[0]}" make_machine "$dependencies"
-{
-	read -r old
-	read -r new
-} <"$machine/kernels"
-
 work=$(mktemp -d "$cache/check-package.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 dir=$work/machine
-step "copying it" cp -a "$machine" "$dir"
-# Nobody is there to say yes.
-echo 'APT::Get::Assume-Yes "true";' >"$dir/etc/apt/apt.conf.d/yes"
-files >"$work/before"
-check "installing the packages" install
-check "preferring the module to the kernel's own" prefer
-use "$old"
-check "upgrading to Linux $new" upgrade
-use "$new"
-check "refusing kernels that no module can be built for" refuse
-check "refusing a kernel whose source is not to be had" refuse_without_source
-check "purging the packages" purge
+for debian in ${SUITE:-bookworm trixie}; do
+	[ -n "${machine_series[$debian]:-}" ] || die "SUITE is ${!machine_series[*]}, not $debian"
+	check_suite "$debian"
+done
 printf '%d passed, 0 failed\n' "$passed"

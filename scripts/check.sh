@@ -2,17 +2,19 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # check.sh: run the tests; the one named by TEST in the environment, of which what it prints is shown, or all.
-# The last line is "N passed, N failed".
+# The last line is "N passed, N failed", with ", N skipped" where there are tests for another architecture.
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
 # costs half as much again.  A test that needs more has "# processors: 2" in it, one that counts
 # instructions "# processors: counted", one for which the kernel needs parameters has "# kernel: ", one
 # that needs the programs and modules of storage.cpio or array.cpio has "# image: storage" or
-# "# image: array", and only those that need the same share a guest.  Tests of tests/host run in the build root.
+# "# image: array", and only those that need the same share a guest.  Tests of tests/host run in the build root, or
+# with "# root: builder" in the root that has the compilers for the kernel.
 #
 # Behind "# kernels: " a test has those that it is for: stock, which are Debian's, or what KERNEL names in the
-# environment (see kernel.sh).  One without that is for stock and debug.
+# environment (see kernel.sh).  One without that is for stock and debug.  Behind "# architectures: " it has those that
+# it is for, as ARCH has them; one without that is for all.
 
 programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
@@ -27,11 +29,11 @@ dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
 # Where the modules are that tests load.
-modules=$cache/modules-$KVER-$(cat - tests/modules/* <<<"$KDIR" | digest)
+modules=$cache/modules-$KVER-$(cat - tests/modules/* <<<"$KDIR $BUILDER" | digest)
 
 make_modules() {
 	cp tests/modules/* "$1"
-	in_root make -s -C "$KDIR" "M=$1" modules
+	in_builder make -s -C "$KDIR" "M=$1" modules
 }
 
 # said NAME FILE: what the file has from the test's own beginning on.
@@ -60,11 +62,14 @@ failed() {
 	done
 }
 
-# on_host NAME: run a test in the build root.
+# on_host NAME: run a test without a guest, in the root that it needs.
 on_host() {
-	local start=$SECONDS
-	if in_root env "KDIR=$KDIR" "KO=$dir/files/t/dm-switch.ko" "SWUPLOAD=$SWUPLOAD" "SEED=$seed" \
-		bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
+	local start=$SECONDS where=in_root
+	if [ "$(needs root "tests/host/$1")" = builder ]; then
+		where=in_builder
+	fi
+	if "$where" env "KDIR=$KDIR" "KO=$dir/files/t/dm-switch.ko" "CRATE=$CRATE" "SWUPLOAD=$SWUPLOAD" \
+		"SEED=$seed" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
 		passed "$1" $((SECONDS - start)) "$dir/$1"
 	else
 		failed "$1" "$dir/$1"
@@ -118,6 +123,21 @@ tests() {
 	meant tests/host | sed 's/^/on_host /'
 }
 
+# is_for_architecture WHERE NAME: the test is for the guest's architecture.
+is_for_architecture() {
+	local architectures
+	architectures=$(needs architectures "$(file_of "$1" "$2")")
+	[[ " ${architectures:-$architecture} " == *" $architecture "* ]]
+}
+
+# file_of WHERE NAME: the test's file.
+file_of() {
+	case $1 in
+	in_guests) printf 'tests/sh/%s\n' "$2" ;;
+	on_host) printf 'tests/host/%s\n' "$2" ;;
+	esac
+}
+
 # start COMMAND [ARGUMENT...]: run in the background, one more at a time than there are processors, for
 # tests wait, too.
 start() {
@@ -136,8 +156,12 @@ once "$modules" "building the modules that tests load" make_modules
 prepare_guest "$dir" "$modules"/*.ko "$fuzzer/fuzz"
 printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
 declare -A alike=()
+skipped=0
 while read -r where name; do
-	if [ "$where" = on_host ]; then
+	if ! is_for_architecture "$where" "$name"; then
+		printf 'skipped %s: not for %s\n' "$name" "$architecture"
+		skipped=$((skipped + 1))
+	elif [ "$where" = on_host ]; then
 		start on_host "$name"
 	else
 		alike["needs: $(all_needs "$name")"]+=" $name"
@@ -155,5 +179,8 @@ while IFS= read -rd '' need; do
 done < <([ ${#alike[@]} -eq 0 ] || printf '%s\0' "${!alike[@]}" | sort -rz)
 wait
 passed=$(find "$dir" -name '*.result' | wc -l)
-printf '%d passed, %d failed\n' "$passed" $((count - passed))
+count=$((count - skipped))
+printf '%d passed, %d failed' "$passed" $((count - passed))
+[ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
+printf '\n'
 [ "$passed" -eq "$count" ]

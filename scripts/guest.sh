@@ -9,6 +9,7 @@ cd "$top"
 # The tool, and what else $programs names, is built while the kernel is prepared.
 programs=("${programs[@]:-swupload}")
 need_root
+need_programs
 beside scripts/tools.sh "${programs[@]}"
 need_kernel
 
@@ -17,17 +18,17 @@ need_kernel
 seed=${SEED:-$(od -A n -t u4 -N 4 /dev/urandom | tr -d ' ')}
 
 # What has the fuzzer do the same again on this kernel, but for the seed that it says.
-again="make fuzz KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} SEED="
+again="make fuzz${ARCH:+ ARCH=$ARCH} KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} CRATE=$CRATE SEED="
 
 # printed FILE: what a guest printed, with that command, and without what a terminal would take for something else.
 printed() {
 	tr -d '\r' <"$1" | cat -v | sed "s/make fuzz SEED=/$again/"
 }
 
-guest=$cache/guest-$KVER-$(cat - scripts/image.sh <<<"$root $MODULES" | digest)
+guest=$cache/guest-$KVER-$(cat - scripts/image.sh <<<"$root $programs_root $MODULES" | digest)
 
 make_guest() {
-	in_root "$top/scripts/image.sh" "$MODULES" "$1"
+	in_root "$top/scripts/image.sh" "$MODULES" "$programs_root" "$machine" "$1"
 }
 
 beside once "$guest" "making the guest's file system for $KVER" make_guest
@@ -36,7 +37,7 @@ beside once "$guest" "making the guest's file system for $KVER" make_guest
 # that checks what it does takes both; and for how many seconds a test has things race.
 memory=1500 slowness=1 race=1
 if [ -n "${KERNEL:-}" ]; then
-	memory=2500 slowness=8 race=60
+	memory=2500 slowness=8 race=${TIME:-60}
 fi
 
 # prepare_guest DIR [FILE...]: put into DIR what the guests of one run share, the module and the tool
@@ -72,7 +73,7 @@ boot() {
 	shift 5
 	emulate "$output" "$seconds" "${processors[@]}" -m "$memory" -kernel "$VMLINUZ" -initrd "$initrd" \
 		-drive "file=$guest/names.img,format=raw,if=virtio,readonly=on" \
-		-append "console=ttyS0 rdinit=/init panic=-1 oops=panic log_buf_len=4M $stalls $fast race=$race run=$run $*"
+		-append "console=${serial}0 output=${serial}1 rdinit=/init panic=-1 oops=panic log_buf_len=4M $stalls $fast race=$race run=$run $*"
 }
 
 # show TEXT SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE, for so

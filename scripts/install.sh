@@ -3,7 +3,8 @@
 #
 # install.sh: put what was built where a machine looks for it: the module into updates/ of its
 # kernel's modules, where it comes before the kernel's own of the same name, swupload, the manual pages
-# and its completion under PREFIX.  With --undo, take them away from there.  DESTDIR stands before all paths.
+# and its completion under PREFIX.  Without swupload, if that was not built.  With --undo, take them away from there.
+# DESTDIR stands before all paths.
 
 . "$(dirname "$0")/lib.sh"
 cd "$top"
@@ -33,9 +34,13 @@ fi
 
 release=$(grep -aom 1 'vermagic=[^ ]*' dm-switch.ko | cut -d = -f 2)
 install -D -m 644 -t "$modules/$release/updates" dm-switch.ko
-install -D -m 755 -t "$prefix/sbin" "$tools/swupload"
 install -D -m 644 -t "$prefix/share/man/man4" dm-switch.4
-install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8
-install -D -m 644 -t "$completions" tools/bash-completion/swupload
+if [ -e "$tools/swupload" ]; then
+	install -D -m 755 -t "$prefix/sbin" "$tools/swupload"
+	install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8
+	install -D -m 644 -t "$completions" tools/bash-completion/swupload
+else
+	printf 'dm-switch: swupload is not built, and not installed: make tools builds it\n' >&2
+fi
 update "$release"
 printf 'dm-switch: installed for %s: load it with modprobe dm-switch\n' "$release"

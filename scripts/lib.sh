@@ -12,10 +12,37 @@ cache=${XDG_CACHE_HOME:-~/.cache}/dm-switch
 
 host_packages=(mmdebstrap bubblewrap ca-certificates debian-archive-keyring)
 
+# The host's architecture, as Debian names it, and the guest's, for which the module and the tools are built.  Of the
+# guest's: QEMU's name of it, with which those of compilers begin, too, what QEMU has for it, and what the kernel calls
+# the serial lines of that.
+host_architecture=amd64
+architecture=${ARCH:-amd64}
+# shellcheck disable=SC2034 # used by the scripts that source this
+case $architecture in
+amd64)
+	# Without rdrand, programs that make a UUID wait seconds for random numbers.
+	machine=x86_64 serial=ttyS
+	hardware=(-cpu "qemu64,+rdrand")
+	;;
+arm64)
+	# A processor with pointer authentication, which Debian's kernels use.
+	machine=aarch64 serial=ttyAMA
+	hardware=(-machine virt -cpu "max,pauth-impdef=on")
+	;;
+*)
+	printf 'dm-switch: ARCH is amd64 or arm64, not %s\n' "$ARCH" >&2
+	exit 1
+	;;
+esac
+# Kernel trees have other names.
+if [ "$architecture" = "$host_architecture" ]; then
+	unset ARCH
+fi
+
 suite=trixie
 root_packages=(
-	# a kernel's Rust metadata and a module
-	bc bindgen binutils bison cpio flex gcc gcc-14 kmod libc6-dev libclang-19-dev libdw-dev
+	# a kernel's Rust metadata and a module; gcc-12 is the compiler of Linux 6.1
+	bc bindgen binutils bison cpio flex gcc gcc-12 gcc-14 kmod libc6-dev libclang-19-dev libdw-dev
 	libelf-dev libssl-dev make pahole python3-minimal rust-src rustc xz-utils zlib1g-dev
 	# swupload
 	ca-certificates cargo
@@ -28,6 +55,22 @@ if [ -n "${KERNEL:-}" ]; then
 	# a kernel of our own
 	root_packages+=(clang-19 lld-19 llvm-19)
 fi
+if [ "$architecture" = arm64 ]; then
+	# a module and swupload, and the guest's emulator; gcc-12 as above
+	root_packages+=(
+		gcc-12-aarch64-linux-gnu gcc-14-aarch64-linux-gnu gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+		libstd-rust-dev:arm64 qemu-system-arm
+	)
+fi
+
+# The packages that the guest's programs are from, where the build root's own are not for it.
+guest_packages=(busybox-static coreutils dash dmsetup e2fsprogs fio open-iscsi socat util-linux xfsprogs xxd)
+
+# What a module takes on Debian 12, with the newest Rust that is there, and what in_root wants.
+bookworm_packages=(
+	bindgen binutils ca-certificates gcc gcc-12 kmod libc6-dev libclang-14-dev libelf-dev make pahole
+	rust-web-src rustc-web xz-utils zlib1g-dev
+)
 
 die() {
 	printf 'dm-switch: %s\n' "$*" >&2
@@ -41,6 +84,15 @@ digest() {
 
 # Where the build root is.
 root=$cache/root-$(printf '%s\n' "$suite" "${root_packages[@]}" | digest)
+
+# Where the one with Debian 12's compilers is.
+bookworm_root=$cache/root-bookworm-$(printf '%s\n' "${bookworm_packages[@]}" | digest)
+
+# Where the guest's programs are: in the build root itself, or in a directory with $guest_packages.
+programs_root=
+if [ "$architecture" != "$host_architecture" ]; then
+	programs_root=$cache/programs-$(printf '%s\n' "$suite" "$architecture" "${guest_packages[@]}" | digest)
+fi
 
 # Where the swupload made from the checkout's sources is.
 # shellcheck disable=SC2034 # used by the scripts that source this
@@ -119,8 +171,8 @@ join() {
 	beside_jobs=() beside_logs=()
 }
 
-# in_root COMMAND [ARGUMENT...]: run a command in the build root.  The cache and the checkout have
-# the same paths in there as outside.
+# in_root COMMAND [ARGUMENT...]: run a command in the build root, or in another one that is in $root.  The cache
+# and the checkout have the same paths in there as outside.
 in_root() {
 	bwrap --ro-bind "$root/usr" /usr --ro-bind "$root/etc" /etc --bind "$root/var" /var \
 		--symlink usr/bin /bin --symlink usr/sbin /sbin \
@@ -133,25 +185,53 @@ in_root() {
 		--die-with-parent --chdir "$PWD" "$@"
 }
 
-# The archive that the host's apt uses, as the build root's sources.
-sources() {
-	local format uri
+# archive PATTERN: the address of the first archive that the host's apt is set up with whose release is like that.
+archive() {
+	local format
 	# shellcheck disable=SC2016 # apt's own variables
 	format='$(RELEASE) $(COMPONENT) $(REPO_URI)'
-	uri=$(apt-get indextargets --no-release-info --format "$format" 'Created-By: Packages' |
-		awk '$1 !~ /[-\/]/ && $2 == "main" { print $3; exit }')
-	[ -n "$uri" ] || die "apt has no Debian archive set up: see /etc/apt/sources.list.d"
-	printf 'deb %s %s main\n' "$uri" "$suite" "$uri" "$suite-updates" "$uri" "$suite-backports"
+	apt-get indextargets --no-release-info --format "$format" 'Created-By: Packages' |
+		awk -v pattern="$1" '$1 ~ pattern && $2 == "main" && !found { print $3; found = 1 }'
 }
 
-# make_root PACKAGE... DIR: make a Debian with these packages.
-make_root() {
+# sources SUITE: apt's sources for a suite: trixie, or trixie-backports, which is that and more.  They are the archives
+# that the host's apt uses.
+sources() {
+	local base=${1%-backports} main security
+	main=$(archive '^[^-/]*$')
+	[ -n "$main" ] || die "apt has no Debian archive set up: see /etc/apt/sources.list.d"
+	security=$(archive '^[^-/]*-security$')
+	printf 'deb %s %s main\n' "$main" "$base" "$main" "$base-updates"
+	if [ -n "$security" ]; then
+		printf 'deb %s %s main\n' "$security" "$base-security"
+	fi
+	if [ "$1" != "$base" ]; then
+		printf 'deb %s %s main\n' "$main" "$1"
+	fi
+}
+
+# debian VARIANT ARCHITECTURES PACKAGE... DIR: make a Debian with these packages, in a variant that mmdebstrap knows.
+debian() {
 	local dir=${*: -1}
-	sources >"$dir.sources"
+	sources "$suite-backports" >"$dir.sources"
 	apt-config dump --format '%f "%v";%n' Acquire | { grep -i '::proxy ' || :; } >"$dir.proxy"
-	mmdebstrap --variant=apt --aptopt='APT::Install-Recommends "false"' --aptopt="$dir.proxy" \
-		--dpkgopt=force-unsafe-io --include="${*:1:$#-1}" "$suite" "$dir" - <"$dir.sources"
+	mmdebstrap --variant="$1" --architectures="$2" --aptopt='APT::Install-Recommends "false"' \
+		--aptopt="$dir.proxy" --dpkgopt=force-unsafe-io --include="${*:3:$#-3}" "$suite" "$dir" - <"$dir.sources"
 	rm -f "$dir.sources" "$dir.proxy"
+}
+
+# make_root PACKAGE... DIR: make a Debian with these packages; of the guest's architecture are those that say so.
+make_root() {
+	local architectures=$host_architecture
+	if [[ "$*" == *:"$architecture"* ]]; then
+		architectures+=,$architecture
+	fi
+	debian apt "$architectures" "$@"
+}
+
+# make_programs DIR: unpack the guest's packages; the host cannot run what is in them.
+make_programs() {
+	debian extract "$architecture" "${guest_packages[@]}" "$1"
 }
 
 install_host_packages() {
@@ -164,7 +244,7 @@ install_host_packages() {
 need_debian() {
 	local dir=$1 what=$2
 	shift 2
-	[ "$(dpkg --print-architecture)" = amd64 ] || die "only amd64 is supported"
+	[ "$(dpkg --print-architecture)" = "$host_architecture" ] || die "only hosts of $host_architecture are supported"
 	if [ ! -e "$dir/.whole" ] || ! command -v bwrap >/dev/null; then
 		[ "$(id -u)" = 0 ] ||
 			die "the first run installs ${host_packages[*]} and a $what: run it as root"
@@ -179,7 +259,42 @@ need_debian() {
 
 # need_root: see to it that the build root is there.
 need_root() {
-	need_debian "$root" "build root" "${root_packages[@]}"
+	local what="build root"
+	if [ "$architecture" != "$host_architecture" ]; then
+		what="build root for $architecture"
+	fi
+	need_debian "$root" "$what" "${root_packages[@]}"
+}
+
+# need_programs: see to it that the guest's programs are there.
+need_programs() {
+	if [ -n "$programs_root" ]; then
+		once "$programs_root" "unpacking the guest's programs for $architecture" make_programs
+	fi
+}
+
+# need_builder SUITE: make the root with the compilers of this suite, if it is not there, and set BUILDER to it.
+need_builder() {
+	case $1 in
+	trixie)
+		need_root
+		BUILDER=$root
+		;;
+	bookworm)
+		suite=bookworm need_debian "$bookworm_root" "build root" "${bookworm_packages[@]}"
+		BUILDER=$bookworm_root
+		;;
+	esac
+}
+
+# in_builder COMMAND [ARGUMENT...]: run a command in the root in which modules for the kernel are built.
+in_builder() {
+	local variables=()
+	if [ "$architecture" != "$host_architecture" ]; then
+		# Not all headers say by themselves that they take another machine's compilers.
+		variables+=("CROSS_COMPILE=$machine-linux-gnu-")
+	fi
+	root=$BUILDER in_root env "${variables[@]}" "$@"
 }
 
 # need_kernel: see to it that the kernel is there, and set what kernel.sh prints.
@@ -205,9 +320,8 @@ emulate() {
 	shift 2
 	for _ in 1 2 3; do
 		rm -f "$output.log"
-		# Without rdrand, programs that make a UUID wait seconds for random numbers.
-		in_root timeout --foreground "$seconds" qemu-system-x86_64 \
-			-accel tcg -cpu qemu64,+rdrand -nodefaults -no-user-config -display none -no-reboot \
+		in_root timeout --foreground "$seconds" "qemu-system-$machine" \
+			-accel tcg "${hardware[@]}" -nodefaults -no-user-config -display none -no-reboot \
 			-serial "file:$output.log" -serial "file:$output" "$@" </dev/null &
 		emulator=$!
 		start=$SECONDS

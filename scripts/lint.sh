@@ -8,16 +8,17 @@ cd "$top"
 need_kernel
 
 format() {
-	in_root rustfmt --check --config-path "$KDIR/../source/.rustfmt.toml" dm-switch.rs
+	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" dm-switch.rs \
+		compat/{lib,macros,compiler_builtins}.rs
 	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs
 }
 
-# The module is compiled in a copy, for a compiler's warnings show only when it runs.
+# clippy_module CRATE: the module is compiled in a copy, for a compiler's warnings show only when it runs.
 clippy_module() {
 	local copy
 	copy=$(mktemp -d "$cache/lint.XXXXXX")
-	cp Kbuild dm-switch.h dm-switch.rs helpers.c "$copy"
-	in_root make -s -C "$KDIR" "M=$copy" CLIPPY=1 modules 2>&1 | tee "$copy/log"
+	cp -r Kbuild dm-switch.h dm-switch.rs helpers.c compat "$copy"
+	in_builder make -s -C "$KDIR" "M=$copy" "CRATE=$1" CLIPPY=1 modules 2>&1 | tee "$copy/log"
 	if grep -q warning "$copy/log"; then
 		rm -rf "$copy"
 		return 1
@@ -33,6 +34,7 @@ clippy_tool() {
 
 shell() {
 	in_root shellcheck -s bash -x -P scripts scripts/*.sh tests/host/* .ci/run tools/bash-completion/*
+	in_root shellcheck compat/*.sh
 	# What the guest's scripts source has other paths there.
 	in_root shellcheck -s sh -e SC1090,SC1091 tests/lib/*.sh tests/lib/init tests/sh/* \
 		tests/package/*.sh tests/package/sh/*
@@ -44,7 +46,8 @@ manual() {
 
 need_root
 step "rustfmt" format
-step "clippy of the module" clippy_module
+step "clippy of the module" clippy_module kernel
+step "clippy of the module and the stand-in" clippy_module compat
 step "clippy of the tool" clippy_tool tools
 step "clippy of the fuzzer" clippy_tool tests/fuzz
 step "shellcheck" shell

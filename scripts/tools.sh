@@ -8,9 +8,10 @@
 
 # build PROGRAM DIR: from the sources in the current directory.
 build() {
-	local program=$1 dir=$2
-	in_root cargo build --release --locked --config "$top/tools/.cargo/config.toml" --target-dir "$dir/target"
-	mv "$dir/target/release/$program" "$dir"
+	local program=$1 dir=$2 target=$machine-unknown-linux-gnu
+	in_root cargo build --release --locked --config "$top/tools/.cargo/config.toml" \
+		--config "target.$target.linker='$machine-linux-gnu-gcc'" --target "$target" --target-dir "$dir/target"
+	mv "$dir/target/$target/release/$program" "$dir"
 	rm -rf "$dir/target"
 }
 

@@ -364,10 +364,16 @@ fn any_file(random: &mut Random, target: &Target, first: u32) -> Vec<u8> {
             .map(|_| random.pick(letters))
             .collect(),
         _ => {
+            let gaps = [" ", "\n", "\r\n", "\t", "#\r\n", "  # and so on\n"];
+            let usual = random.pick(&gaps);
+            let most = random.pick(&[20, 20, 20, 200]);
             let mut text = String::new();
-            for _ in 0..random.below(20) {
+            for _ in 0..random.below(most) {
                 text += &any_token(random, target, &mut next);
-                text += random.pick(&[" ", " ", " ", "\n", "  # and so on\n"]);
+                text += match random.chance(80) {
+                    true => usual,
+                    false => random.pick(&gaps),
+                };
             }
             text.into()
         }

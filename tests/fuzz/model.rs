@@ -115,7 +115,8 @@ impl Coverage {
         "read: chunk not there",
         "read: past what was uploaded",
         "read: index without a device",
-        "read: several pages",
+        "read: several pages in a piece",
+        "read: several pieces",
         "read: several switches",
         "read: past the end",
     ];
@@ -199,6 +200,16 @@ enum Event {
     Set { page: u64, member: u64 },
     /// The pages behind one were made like those in front of them.
     Cycle { last: u64, length: u64, count: u64 },
+}
+
+/// Where a sector of a switch is.
+struct Place {
+    disk: usize,
+    sector: u64,
+    /// What the page table says of its page.
+    entry: Option<u64>,
+    /// Whether that is a member.
+    is_mapped: bool,
 }
 
 /// What a page table says of a page.
@@ -345,14 +356,26 @@ fn hex(text: &str) -> Option<u64> {
     (!text.is_empty()).then_some(number)
 }
 
-/// The disk that a path leads to, or the errno.
-fn disk(path: &str) -> Result<usize, i32> {
+/// The disk that a path leads to.
+fn disk(path: &str) -> Option<usize> {
     let number = path.strip_prefix("/dev/ram").or(path.strip_prefix("1:"));
     let number = number.and_then(|number| number.parse().ok());
-    number.filter(|disk| *disk < DISKS).ok_or(match path {
+    number.filter(|disk| *disk < DISKS)
+}
+
+/// The errno for a path that leads to no disk.
+fn no_disk(path: &str, facts: &Facts) -> i32 {
+    if facts.numbers_are_devices {
+        let number = hex(path.strip_prefix("0x").unwrap_or(path));
+        return match number.is_some_and(|number| number as u32 != 0) {
+            true => 6,   // ENXIO
+            false => 19, // ENODEV
+        };
+    }
+    match path {
         "/dev/null" | "/tmp" => 15, // ENOTBLK
         _ => 2,                     // ENOENT
-    })
+    }
 }
 
 /// A line that is refused: why, the errno, and what the module itself logs of it.
@@ -390,7 +413,7 @@ fn v3_line(arguments: &[&str], sectors: u64) -> Result<(u64, Vec<(usize, u64)>),
         let Some(start) = leading_decimal(pair[1]) else {
             return refuse("Invalid device starting offset");
         };
-        let Ok(disk) = disk(pair[0]) else {
+        let Some(disk) = disk(pair[0]) else {
             return refuse("Device lookup failed");
         };
         if sectors > DISK_SECTORS {
@@ -402,7 +425,7 @@ fn v3_line(arguments: &[&str], sectors: u64) -> Result<(u64, Vec<(usize, u64)>),
 }
 
 /// A line of the kernel's own target: page size and members.
-fn kernels_line(arguments: &[&str]) -> Result<(u64, Vec<(usize, u64)>), BadLine> {
+fn kernels_line(arguments: &[&str], facts: &Facts) -> Result<(u64, Vec<(usize, u64)>), BadLine> {
     let Some(members @ 1..=262_141) = cut_decimal(arguments[0]) else {
         return bad("Invalid number of paths");
     };
@@ -417,8 +440,10 @@ fn kernels_line(arguments: &[&str]) -> Result<(u64, Vec<(usize, u64)>), BadLine>
     }
     let mut taken = Vec::new();
     for pair in arguments[3..].chunks_exact(2) {
-        let disk =
-            disk(pair[0]).map_err(|errno| BadLine("Device lookup failed", errno, Vec::new()))?;
+        let Some(disk) = disk(pair[0]) else {
+            let errno = no_disk(pair[0], facts);
+            return Err(BadLine("Device lookup failed", errno, Vec::new()));
+        };
         let Some(start) = whole_decimal(pair[1], 64) else {
             return bad("Invalid device starting offset");
         };
@@ -465,12 +490,11 @@ impl Switch {
         )
     }
 
-    /// The member and sector that have the sector at an offset from the begin, and whether the page table
-    /// says so.
-    fn place(&self, offset: u64, coverage: &mut Coverage) -> ((usize, u64), bool) {
+    /// Where the sector at an offset from the begin is.
+    fn place(&self, offset: u64, coverage: &mut Coverage) -> Place {
         let page = offset / self.page_size;
         let volume = self.volume.borrow();
-        let (member, branch) = match &volume.table {
+        let (entry, branch) = match &volume.table {
             None => (None, "read: no page table"),
             Some(table) if page / CHUNK >= table.chunks() => {
                 (None, "read: no such chunk in the table")
@@ -480,14 +504,20 @@ impl Switch {
                 Entry::PastUploaded => (None, "read: past what was uploaded"),
                 Entry::LeftOut => (Some(0), "read: a page that an upload left out"),
                 Entry::Uploaded(member) if member < self.members.len() as u64 => {
-                    (Some(member as usize), "read: remapped")
+                    (Some(member), "read: remapped")
                 }
-                Entry::Uploaded(_) => (None, "read: index without a device"),
+                Entry::Uploaded(member) => (Some(member), "read: index without a device"),
             },
         };
         coverage.add(branch);
-        let (disk, start) = self.members[member.unwrap_or(0)];
-        ((disk, start + offset), member.is_some())
+        let member = entry.and_then(|entry| self.members.get(entry as usize));
+        let (disk, start) = member.unwrap_or(&self.members[0]);
+        Place {
+            disk: *disk,
+            sector: start + offset,
+            entry,
+            is_mapped: member.is_some(),
+        }
     }
 
     /// Counts an I/O.
@@ -666,7 +696,7 @@ impl Model {
         let kind = if is_v3 { "v3 line" } else { "kernel's line" };
         let made = match is_v3 {
             true => v3_line(&arguments, line.sectors),
-            false => kernels_line(&arguments),
+            false => kernels_line(&arguments, &self.facts),
         };
         let outcome = made.as_ref().map_or_else(|bad| bad.0, |_| "made");
         self.coverage.add(&format!("{kind}: {outcome}"));
@@ -1102,7 +1132,8 @@ impl Model {
         Ok(())
     }
 
-    /// What the sectors of a read have in them. An I/O is cut where switches and pages end.
+    /// What the sectors of a read have in them. An I/O is cut where a switch ends, and between pages of which the page
+    /// table does not say the same.
     fn read(&mut self, device: usize, sector: u64, count: usize) -> Vec<String> {
         let Model {
             devices, coverage, ..
@@ -1119,21 +1150,25 @@ impl Model {
             };
             let switch = &mut table[number];
             let offset = sector - switch.begin;
-            let ((disk, at), is_mapped) = switch.place(offset, coverage);
-            names.push(if has_name(at) {
-                format!("{disk}/{at}")
+            let place = switch.place(offset, coverage);
+            names.push(if has_name(place.sector) {
+                format!("{}/{}", place.disk, place.sector)
             } else {
                 String::new()
             });
-            let this = (number, offset / switch.page_size);
-            if let Some((before, _)) = piece.filter(|piece| *piece != this) {
-                coverage.add(match before == number {
-                    true => "read: several pages",
-                    false => "read: several switches",
-                });
+            let this = (number, place.entry);
+            match piece {
+                Some(before) if before == this => {
+                    if offset % switch.page_size == 0 {
+                        coverage.add("read: several pages in a piece");
+                    }
+                }
+                Some((before, _)) if before == number => coverage.add("read: several pieces"),
+                Some(_) => coverage.add("read: several switches"),
+                None => {}
             }
             if piece != Some(this) {
-                switch.count(offset, is_mapped);
+                switch.count(offset, place.is_mapped);
             }
             piece = Some(this);
         }

@@ -34,6 +34,8 @@ pub struct Facts {
     pub port: u32,
     /// The major number of mapped devices.
     pub major: u32,
+    /// Whether device-mapper takes a name that is no path for a hexadecimal device number, as until Linux 6.4.
+    pub numbers_are_devices: bool,
 }
 
 /// One thing to do.

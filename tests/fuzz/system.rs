@@ -155,6 +155,7 @@ impl System {
             family: family.trim().parse().map_err(invalid)?,
             port,
             major: major.unwrap_or_default().parse().map_err(invalid)?,
+            numbers_are_devices: kernel_release()? < (6, 5),
         };
         let mut log = OpenOptions::new()
             .read(true)
@@ -396,6 +397,16 @@ impl System {
             }
         }
     }
+}
+
+/// The first two numbers of the kernel's release.
+fn kernel_release() -> io::Result<(u32, u32)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
+        .ok_or_else(|| ErrorKind::InvalidData.into())
 }
 
 /// Writes the names of the sectors of a disk that have one.

@@ -78,15 +78,22 @@ traced() {
 }
 
 # process_cost PROGRAM CALL COMMAND...: run a command, and print the instructions of all processes of PROGRAM
-# in it, from their execve to their exit, and those of them that were the kernel's, in the system call.
+# in it, from their execve to their exit, and those of them that were the kernel's, in the system call.  Where
+# nothing runs, as while a grace period of RCU goes by, the clock goes on: that does not count.
 process_cost() {
 	process_name=$1 process_call=$2
 	shift 2
 	traced "syscalls/sys_enter_execve syscalls/sys_enter_$process_call syscalls/sys_exit_$process_call \
-sched/sched_process_exit" "$@"
+sched/sched_process_exit sched/sched_switch" "$@"
 	awk -v program="$process_name" -v call="sys_$process_call" '
+		{ time = $4 - idle }
+		/sched_switch: / {
+			if (resting && / prev_comm=swapper/)
+				idle += time - rest
+			resting = / next_comm=swapper/
+			rest = time
+		}
 		index($1, program "-") != 1 { next }
-		{ time = $4 + 0 }
 		/sys_execve\(/ { begin = time }
 		index($0, call "(") { entered = time }
 		index($0, call " -> ") { called += time - entered }

@@ -75,7 +75,7 @@ another_device() {
 	swupload another - <<-END
 		1*8
 	END
-	counted another "8 0" read_sectors /dev/mapper/another 0 64
+	counted another "1 0" read_sectors /dev/mapper/another 0 64
 	dmsetup remove another
 }
 

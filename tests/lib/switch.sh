@@ -71,6 +71,14 @@ expect_pages() {
 	same_lines "sectors from $4 on of $3"
 }
 
+# pieces FILE PAGE_SIZE SECTOR COUNT: into how many an I/O is cut, by FILE as above: pages after one another that have
+# the same owner are one.
+pieces() {
+	awk -v size="$2" -v first="$3" -v last=$(($3 + $4 - 1)) -v owner=none '
+		NR - 1 >= int(first / size) && NR - 1 <= int(last / size) && $1 != owner { owner = $1; count++ }
+		END { print count }' "$1"
+}
+
 # same_lines WHAT: /tmp/got has what /tmp/wanted has.
 same_lines() {
 	cmp -s /tmp/wanted /tmp/got || fail "$1, wanted and got:
@@ -97,9 +105,9 @@ mark() {
 	echo "mark $log_mark." >/dev/kmsg
 }
 
-# log: what the kernel logged since the mark, without the times.
+# log: what the kernel logged since the mark, without the times, and without what it says of a processor that is slow.
 log() {
-	dmesg | sed "1,/ mark $log_mark\\.\$/d; s/^\\[[^]]*\\] //"
+	dmesg | sed "1,/ mark $log_mark\\.\$/d; s/^\\[[^]]*\\] //; /^hrtimer: interrupt took /d"
 }
 
 # told: what the disks of the module logdisk were sent since the mark, in one line.

@@ -12,6 +12,7 @@
 #include <linux/kallsyms.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
+#include <linux/slab.h>
 
 static int nth;
 module_param(nth, int, 0644);
@@ -19,12 +20,28 @@ module_param(nth, int, 0644);
 static int held;
 module_param(held, int, 0444);
 
+/* Returns where a function that has just been called returns to. */
+static unsigned long caller_of(struct pt_regs *regs)
+{
+#ifdef CONFIG_ARM64
+	return procedure_link_pointer(regs);
+#else
+	return regs_get_kernel_stack_nth(regs, 0);
+#endif
+}
+
 static bool called_by_dm_switch(struct pt_regs *regs)
 {
 	char caller[KSYM_SYMBOL_LEN];
 
-	sprint_symbol(caller, regs_get_kernel_stack_nth(regs, 0));
+	sprint_symbol(caller, caller_of(regs));
 	return strstr(caller, "[dm_switch]");
+}
+
+/* Whether this allocation is the one that is to fail. */
+static bool fails(void)
+{
+	return nth && !--nth;
 }
 
 /* Runs in the place of an allocator. */
@@ -36,7 +53,7 @@ static void *no_memory(void)
 /* Returns whether the allocator is not to run. */
 static int allocate(struct pt_regs *regs, int count)
 {
-	if (nth && called_by_dm_switch(regs) && !--nth) {
+	if (fails()) {
 		instruction_pointer_set(regs, (unsigned long)no_memory);
 		return 1;
 	}
@@ -49,10 +66,18 @@ static int on_alloc(struct kprobe *probe, struct pt_regs *regs)
 	return called_by_dm_switch(regs) && allocate(regs, 1);
 }
 
+static int on_free(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (called_by_dm_switch(regs))
+		held--;
+	return 0;
+}
+
 /*
- * Rust's allocators have one function for everything; a size of 0 frees.  What
- * is the last thing that a function does, as a free may be, is done by a jump:
- * its caller does not show.  But no other Rust runs in the guest.
+ * The kernel's Rust allocators have one function for everything; a size of 0
+ * frees.  A function that frees last of all does so by a jump, and then the
+ * caller of the free is the caller of that function.  But no other Rust runs in
+ * the guest.
  */
 static int on_realloc(struct kprobe *probe, struct pt_regs *regs)
 {
@@ -65,11 +90,61 @@ static int on_realloc(struct kprobe *probe, struct pt_regs *regs)
 	return 0;
 }
 
-static int on_free(struct kprobe *probe, struct pt_regs *regs)
+/*
+ * kfree() and kvfree(), which the module calls where it is built with the
+ * stand-in for the crate kernel, are called by all of the kernel, and by jumps,
+ * too.  So what they get is looked up in here: the addresses of what dm_switch
+ * has from kmalloc() and kvmalloc().
+ */
+static void *memory[256];
+
+static void *remember(void *address)
 {
-	if (called_by_dm_switch(regs))
-		held--;
+	for (int i = 0; address && i < ARRAY_SIZE(memory); i++) {
+		if (!cmpxchg(&memory[i], NULL, address)) {
+			held++;
+			return address;
+		}
+	}
+	WARN(address, "faults: too many allocations\n");
+	return address;
+}
+
+static int on_kfree(struct kprobe *probe, struct pt_regs *regs)
+{
+	void *address = (void *)regs_get_kernel_argument(regs, 0);
+
+	for (int i = 0; address && i < ARRAY_SIZE(memory); i++)
+		if (READ_ONCE(memory[i]) == address && cmpxchg(&memory[i], address, NULL) == address)
+			held--;
 	return 0;
+}
+
+/* Run in the place of kmalloc() and kvmalloc(), which the module calls with GFP_KERNEL only. */
+static void *kmalloc_here(size_t size)
+{
+	return fails() ? NULL : remember(kmalloc(size, GFP_KERNEL));
+}
+
+static void *kvmalloc_here(size_t size)
+{
+	return fails() ? NULL : remember(kvmalloc(size, GFP_KERNEL));
+}
+
+static int on_kmalloc(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (!called_by_dm_switch(regs))
+		return 0;
+	instruction_pointer_set(regs, (unsigned long)kmalloc_here);
+	return 1;
+}
+
+static int on_kvmalloc(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (!called_by_dm_switch(regs))
+		return 0;
+	instruction_pointer_set(regs, (unsigned long)kvmalloc_here);
+	return 1;
 }
 
 /* A probe that has one may change where the kernel goes on. */
@@ -80,31 +155,48 @@ static void after(struct kprobe *probe, struct pt_regs *regs, unsigned long flag
 #define PROBE(function, handler) \
 	{ .symbol_name = function, .pre_handler = handler, .post_handler = after }
 
+/* No kernel has all of these. */
 static struct kprobe probes[] = {
 	PROBE("rust_helper_krealloc_node_align", on_realloc),
 	PROBE("rust_helper_kvrealloc_node_align", on_realloc),
+	/* Up to 6.9, and later. */
+	PROBE("__kmalloc", on_kmalloc),
+	PROBE("__kmalloc_noprof", on_kmalloc),
+	PROBE("kvmalloc_node", on_kvmalloc),
+	PROBE("__kvmalloc_node_noprof", on_kvmalloc),
+	PROBE("kfree", on_kfree),
+	PROBE("kvfree", on_kfree),
+	PROBE("__alloc_percpu", on_alloc),
 	PROBE("pcpu_alloc_noprof", on_alloc),
 	PROBE("free_percpu", on_free),
 	PROBE("__alloc_skb", on_alloc),
 	PROBE("netlink_unicast", on_free),
+	/* Up to 6.10, and later. */
+	PROBE("kfree_skb_reason", on_free),
 	PROBE("sk_skb_reason_drop", on_free),
 };
 
-static struct kprobe *all[ARRAY_SIZE(probes)];
+static void faults_exit(void)
+{
+	for (int i = 0; i < ARRAY_SIZE(probes); i++)
+		if (probes[i].addr)
+			unregister_kprobe(&probes[i]);
+}
+module_exit(faults_exit);
 
 static int __init faults_init(void)
 {
-	for (int i = 0; i < ARRAY_SIZE(probes); i++)
-		all[i] = &probes[i];
-	return register_kprobes(all, ARRAY_SIZE(all));
+	for (int i = 0; i < ARRAY_SIZE(probes); i++) {
+		int err = register_kprobe(&probes[i]);
+
+		if (err && err != -ENOENT) {
+			faults_exit();
+			return err;
+		}
+	}
+	return 0;
 }
 module_init(faults_init);
-
-static void __exit faults_exit(void)
-{
-	unregister_kprobes(all, ARRAY_SIZE(all));
-}
-module_exit(faults_exit);
 
 MODULE_DESCRIPTION("has allocations of dm_switch fail, for tests");
 MODULE_LICENSE("GPL");

@@ -63,10 +63,13 @@ static noinline void increment(struct work_struct *work)
 static void race(void)
 {
 	static DECLARE_WORK(work, increment);
+	struct workqueue_struct *queue = alloc_workqueue("faulty", WQ_UNBOUND, 0);
 
-	queue_work(system_dfl_wq, &work);
+	if (!queue)
+		return;
+	queue_work(queue, &work);
 	increment(NULL);
-	flush_work(&work);
+	destroy_workqueue(queue);
 }
 
 static void sleep_atomic(void)

@@ -39,7 +39,7 @@ static struct target_type linger_target = {
 	.dtr = linger_dtr,
 	.map = linger_map,
 };
-module_dm(linger);
+module_driver(linger_target, dm_register_target, dm_unregister_target);
 
 MODULE_DESCRIPTION("is a target that takes its time to go");
 MODULE_LICENSE("GPL");

@@ -19,6 +19,7 @@
 #include <linux/completion.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+#include <linux/version.h>
 
 #define DISKS 4
 
@@ -52,6 +53,15 @@ static void stop_encryption(unsigned int number)
 	blk_crypto_profile_destroy(profiles[number]);
 	kfree(profiles[number]);
 }
+
+/* Returns whether the bio is to be encrypted; sets number to its first data unit's. */
+static bool is_encrypted(struct bio *bio, u64 *number)
+{
+	if (!bio_has_crypt_ctx(bio))
+		return false;
+	*number = bio->bi_crypt_context->bc_dun[0];
+	return true;
+}
 #else
 static int start_encryption(unsigned int number)
 {
@@ -61,16 +71,20 @@ static int start_encryption(unsigned int number)
 static void stop_encryption(unsigned int number)
 {
 }
+
+static bool is_encrypted(struct bio *bio, u64 *number)
+{
+	return false;
+}
 #endif
 
 static void disk_submit_bio(struct bio *bio)
 {
-	struct bio_crypt_ctx *crypt = bio_crypt_ctx(bio);
-	u64 sector = bio->bi_iter.bi_sector;
+	u64 sector = bio->bi_iter.bi_sector, number = 0;
 
-	if (crypt)
+	if (is_encrypted(bio, &number))
 		pr_info("%pg: %llu + %u encrypted from %llu\n", bio->bi_bdev, sector,
-			bio_sectors(bio), crypt->bc_dun[0]);
+			bio_sectors(bio), number);
 	else
 		pr_info("%pg: %llu + %u %s\n", bio->bi_bdev, sector, bio_sectors(bio),
 			bio_op(bio) == REQ_OP_SECURE_ERASE ? "erased securely" : "plain");
@@ -82,10 +96,27 @@ static const struct block_device_operations disk_operations = {
 	.submit_bio = disk_submit_bio,
 };
 
+/* Allocates a disk that erases securely. */
+static struct gendisk *alloc_disk(void)
+{
+	const unsigned int most = UINT_MAX >> SECTOR_SHIFT;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+	struct queue_limits limits = { .max_secure_erase_sectors = most };
+
+	return blk_alloc_disk(&limits, NUMA_NO_NODE);
+#else
+	struct gendisk *disk = blk_alloc_disk(NUMA_NO_NODE);
+
+	if (!disk)
+		return ERR_PTR(-ENOMEM);
+	blk_queue_max_secure_erase_sectors(disk->queue, most);
+	return disk;
+#endif
+}
+
 static int make_disk(unsigned int number)
 {
-	struct queue_limits limits = { .max_secure_erase_sectors = UINT_MAX >> SECTOR_SHIFT };
-	struct gendisk *disk = blk_alloc_disk(&limits, NUMA_NO_NODE);
+	struct gendisk *disk = alloc_disk();
 	int err;
 
 	if (IS_ERR(disk))
