@@ -15,6 +15,7 @@ use core::{
     iter,
     num::NonZeroU32,
     ops::Range,
+    ptr,
     str::FromStr,
     sync::atomic::Ordering, //
 };
@@ -42,7 +43,8 @@ module! {
     license: "GPL",
 }
 
-/// What the module registers. Dropped in this order: first no new device, then no new upload.
+/// What the module registers. Dropped in this order: first no new device, then no new upload, then nothing that
+/// waits to be freed.
 #[pin_data]
 struct DmSwitch {
     #[pin]
@@ -50,11 +52,13 @@ struct DmSwitch {
     familyid: genl::IdFile,
     #[pin]
     family: genl::Registration<Arc<Volumes>>,
+    retirement: dm::Retirement,
 }
 
 impl kernel::InPlaceModule for DmSwitch {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            retirement: dm::Retirement::new()?,
             family <- genl::Registration::new(
                 module,
                 Arc::pin_init(Volumes::new(), GFP_KERNEL)?,
@@ -145,11 +149,13 @@ mod dm {
         fmt::{self, Write},
         marker::PhantomData,
         num::NonZeroU32,
+        ops::{Deref, DerefMut},
         ptr::NonNull,
         slice,
         sync::atomic::{AtomicPtr, Ordering}, //
     };
     use kernel::{
+        alloc::AllocError,
         bindings,
         container_of,
         error::{from_result, to_result},
@@ -987,6 +993,12 @@ mod dm {
             Ok(Arc::new(Self { counts, len }, GFP_KERNEL)?)
         }
 
+        /// Returns the bytes that the counts take, on all CPUs.
+        pub(crate) fn bytes(&self) -> usize {
+            // SAFETY: The function only reads how many CPUs there can be.
+            unsafe { abi::helper_percpu_u64_bytes(self.len) }
+        }
+
         /// Returns the per-CPU address of the count at `index`, of the last one where there are fewer.
         fn at(&self, index: usize) -> *mut u64 {
             self.counts.wrapping_add(index.min(self.len - 1))
@@ -1054,8 +1066,8 @@ mod dm {
     /// A time in which nothing that an [`Rcu`] gave away is freed, and this thread neither sleeps nor moves
     /// to another CPU. It ends when this is dropped.
     ///
-    /// This is the kernel's RCU in the form that takes the fewest instructions; `synchronize_rcu` waits
-    /// for it as for the others.
+    /// This is the kernel's RCU in the form that takes the fewest instructions; its grace periods wait for it as for
+    /// the others.
     ///
     /// C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
     pub(crate) struct Reading {
@@ -1092,17 +1104,111 @@ mod dm {
         }
     }
 
+    /// A value that an [`Rcu`] can hold.
+    pub(crate) struct RcuBox<T>(KBox<Node<T>>);
+
+    /// A value, and what it takes to free it behind its readers.
+    #[repr(C)]
+    struct Node<T> {
+        value: T,
+        retired: Opaque<abi::retired>,
+    }
+
+    impl<T: Send> RcuBox<T> {
+        /// Moves the value into memory of its own. May sleep.
+        pub(crate) fn new(value: T) -> Result<Self, AllocError> {
+            let retired = Opaque::uninit();
+            Ok(Self(KBox::new(Node { value, retired }, GFP_KERNEL)?))
+        }
+
+        /// Frees the value at some time after all readings that are under way now. Does not wait for them.
+        ///
+        /// `bytes` is the memory that is freed then. Where too much waits to be freed, the thread waits for some of it
+        /// before it returns to userland, when it holds no lock any more.
+        fn retire(self, bytes: usize) {
+            let node = KBox::into_raw(self.0);
+            // SAFETY: The node is valid, and nothing but `free` frees it.
+            unsafe {
+                let retired = (*node).retired.get();
+                retired.write(abi::retired {
+                    bytes,
+                    free: Some(Self::free),
+                    ..Default::default()
+                });
+                abi::helper_retire(retired);
+            }
+        }
+
+        /// # Safety
+        ///
+        /// Called behind the readers of a node that [`Self::retire`] gave away, once.
+        unsafe extern "C" fn free(retired: *mut abi::retired) {
+            // SAFETY: `retired` is that of a node, which came from a box, by this function's requirements.
+            unsafe {
+                let retired = Opaque::cast_from(retired).cast_mut();
+                drop(KBox::from_raw(container_of!(retired, Node<T>, retired)));
+            }
+        }
+    }
+
+    impl<T> Deref for RcuBox<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0.value
+        }
+    }
+
+    impl<T> DerefMut for RcuBox<T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.0.value
+        }
+    }
+
+    // SAFETY: Nobody but C uses `retired`, and that only when the box is given away.
+    unsafe impl<T: Send> Send for RcuBox<T> {}
+
+    // SAFETY: As above.
+    unsafe impl<T: Sync> Sync for RcuBox<T> {}
+
+    /// What frees values behind their readers. Dropping it waits until all are freed.
+    ///
+    /// There is one at most, and it must be there while values are replaced.
+    pub(crate) struct Retirement(());
+
+    impl Retirement {
+        /// Begins it; fails with `ENOMEM`.
+        pub(crate) fn new() -> Result<Self> {
+            // SAFETY: It has not begun.
+            to_result(unsafe { abi::helper_begin_retirement() })?;
+            Ok(Self(()))
+        }
+
+        /// Whether so little waits to be freed that more may be replaced.
+        pub(crate) fn has_room() -> bool {
+            // SAFETY: The function only reads a number.
+            unsafe { abi::helper_may_retire() }
+        }
+    }
+
+    impl Drop for Retirement {
+        fn drop(&mut self) {
+            // SAFETY: `new` began it, and nothing replaces a value any more.
+            unsafe { abi::helper_end_retirement() };
+        }
+    }
+
     /// A value that a map reads without waiting while one writer at a time replaces it.
     ///
     /// # Invariants
     ///
-    /// `current` is null or came from a box, and is freed only when no reader can hold it.
+    /// `current` is null or came from an [`RcuBox`], and is freed only when no reader can hold it.
     #[pin_data(PinnedDrop)]
     pub(crate) struct Rcu<T: Send + Sync> {
-        current: AtomicPtr<T>,
+        current: AtomicPtr<Node<T>>,
         #[pin]
         writer: Mutex<()>,
-        _owned: PhantomData<KBox<T>>,
+        _owned: PhantomData<RcuBox<T>>,
     }
 
     impl<T: Send + Sync> Rcu<T> {
@@ -1119,7 +1225,8 @@ mod dm {
         pub(crate) fn read<'a>(&'a self, _reading: &'a Reading) -> Option<&'a T> {
             // SAFETY: By the type's invariants the value is not freed before all readings that
             // could have seen it, of which this is one, have ended.
-            unsafe { self.current.load(Ordering::Acquire).as_ref() }
+            let node = unsafe { self.current.load(Ordering::Acquire).as_ref() };
+            node.map(|node| &node.value)
         }
 
         /// Waits for other writers.
@@ -1170,28 +1277,18 @@ mod dm {
         pub(crate) fn get(&self) -> Option<&T> {
             // SAFETY: The value stays current while `self` is borrowed: nothing but `replace`,
             // which needs it mutably and is kept out of other threads by the lock, replaces it.
-            unsafe { self.rcu.current.load(Ordering::Relaxed).as_ref() }
+            let node = unsafe { self.rcu.current.load(Ordering::Relaxed).as_ref() };
+            node.map(|node| &node.value)
         }
 
-        /// Puts `value` in the place of the old one, which readers may still be reading.
-        pub(crate) fn replace(&mut self, value: KBox<T>) -> Retired<T> {
-            let old = self
-                .rcu
-                .current
-                .swap(KBox::into_raw(value), Ordering::AcqRel);
-            // SAFETY: By the type's invariants the pointer, if any, came from a box.
-            Retired(NonNull::new(old).map(|old| unsafe { KBox::from_raw(old.as_ptr()) }))
-        }
-    }
-
-    /// A value that was replaced. Its drop waits for the last reader, and may sleep.
-    pub(crate) struct Retired<T>(Option<KBox<T>>);
-
-    impl<T> Drop for Retired<T> {
-        fn drop(&mut self) {
-            if self.0.is_some() {
-                // SAFETY: What replaces a value may sleep.
-                unsafe { bindings::synchronize_rcu() };
+        /// Puts `value` in the place of the old one, which is freed when those who may be reading it have ended:
+        /// `bytes` of memory.
+        pub(crate) fn replace(&mut self, value: RcuBox<T>, bytes: usize) {
+            let new = KBox::into_raw(value.0);
+            let old = self.rcu.current.swap(new, Ordering::AcqRel);
+            if let Some(old) = NonNull::new(old) {
+                // SAFETY: By the type's invariants the pointer came from a box.
+                RcuBox(unsafe { KBox::from_raw(old.as_ptr()) }).retire(bytes);
             }
         }
     }
@@ -1651,6 +1748,11 @@ impl Chunk {
         self.entries.words().is_empty()
     }
 
+    /// Returns the bytes of memory that a chunk takes.
+    fn bytes(geometry: Geometry) -> usize {
+        size_of::<Self>() + geometry.chunk_words() * size_of::<u32>()
+    }
+
     /// Replaces the entries from `first` on. One writer at a time may do so; a reader sees each
     /// entry as it was or as it is.
     fn write(&self, geometry: Geometry, first: u32, values: impl Iterator<Item = u32>) {
@@ -1755,7 +1857,7 @@ impl PageTable {
     }
 
     /// Makes a table that has the devices take turns.
-    fn round_robin(shape: Shape, total: u32) -> Result<KBox<Self>> {
+    fn round_robin(shape: Shape, total: u32) -> Result<dm::RcuBox<Self>> {
         let table = Self::new(Geometry::of_shape(shape), total)?;
         let table = table
             .with_chunks(chunks_of(&(0..total)))
@@ -1778,10 +1880,37 @@ impl PageTable {
     }
 
     /// Makes a table to take the place of `live`, whose chunks it shares; without that, one of this
-    /// geometry and size, without chunks.
+    /// geometry and size, without chunks. Fails, too, where too much that was replaced is not freed yet.
     fn succeed(live: Option<&Self>, geometry: Geometry, total: u32) -> Result<Self, Refusal> {
+        if !dm::Retirement::has_room() {
+            return Err(Refusal::NoMemoryForTable);
+        }
         live.map_or_else(|| Self::new(geometry, total), Self::share)
             .map_err(|_| Refusal::NoMemoryForTable)
+    }
+
+    /// Has readers get `next` from here on. What only the table before it had is freed behind them.
+    fn replace(writer: &mut dm::Writer<'_, Self>, next: dm::RcuBox<Self>) {
+        let bytes = writer.get().map_or(0, |old| old.bytes_without(&next));
+        writer.replace(next, bytes);
+    }
+
+    /// Returns the bytes of memory that the table has and does not share with `next`.
+    fn bytes_without(&self, next: &Self) -> usize {
+        let mut bytes = size_of::<Self>() + self.chunks.len() * size_of::<Arc<Chunk>>();
+        if !ptr::eq(&*self.hits, &*next.hits) {
+            bytes += self.hits.bytes();
+        }
+        for (number, chunk) in self.chunks.iter().enumerate() {
+            let shared = next
+                .chunks
+                .get(number)
+                .is_some_and(|other| ptr::eq(&**chunk, &**other));
+            if !shared && !chunk.is_missing() {
+                bytes += Chunk::bytes(self.geometry);
+            }
+        }
+        bytes
     }
 
     /// Returns the chunk that has the entry for `page`, and the entry, if it was uploaded.
@@ -1853,9 +1982,7 @@ impl PageTable {
         let missing = self.chunks[chunks.clone()]
             .iter()
             .filter(|chunk| chunk.is_missing());
-        let words = self.geometry.chunk_words();
-        let bytes = missing.count() * (words * size_of::<u32>() + size_of::<Chunk>());
-        if !dm::is_below_memory(bytes) {
+        if !dm::is_below_memory(missing.count() * Chunk::bytes(self.geometry)) {
             return Err(Refusal::NoMemoryForTable);
         }
         let added = self.allocate_chunks(chunks.clone());
@@ -1883,9 +2010,9 @@ impl PageTable {
     }
 
     /// Brings the table to where readers can have it, with these chunks.
-    fn with_chunks(mut self, chunks: Range<usize>) -> Result<KBox<Self>, Refusal> {
+    fn with_chunks(mut self, chunks: Range<usize>) -> Result<dm::RcuBox<Self>, Refusal> {
         self.add_chunks(chunks)?;
-        KBox::new(self, GFP_KERNEL).map_err(|_| Refusal::NoMemoryForTable)
+        dm::RcuBox::new(self).map_err(|_| Refusal::NoMemoryForTable)
     }
 
     /// Writes values for these pages into their chunks, which are all there.
@@ -1978,9 +2105,7 @@ impl Volume {
     }
 
     /// Puts an upload into the page table, or leaves everything as it is.
-    ///
-    /// Returns the table that was replaced, if one was.
-    fn apply(&self, upload: &Upload<'_>) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
+    fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         if upload.count == 0 && upload.first % CHUNK_ENTRIES != 0 {
             return Err(Refusal::UnalignedChunk {
                 first: upload.first,
@@ -1994,10 +2119,9 @@ impl Volume {
                 && upload.total == table.total
         });
         let anew = live.is_some() && same.is_none();
-        let retired = match same {
+        match same {
             Some(table) if upload.count > 0 && table.has_chunks(upload.chunks()) => {
                 upload.write(table);
-                None
             }
             _ => {
                 let mut next = PageTable::succeed(same, upload.geometry, upload.total)?;
@@ -2006,9 +2130,9 @@ impl Volume {
                 }
                 let next = next.with_chunks(upload.chunks())?;
                 upload.write(&next);
-                Some(writer.replace(next))
+                PageTable::replace(&mut writer, next);
             }
-        };
+        }
         if anew {
             pr_warn!(
                 "Reallocating page table due to change in parameters: \
@@ -2016,7 +2140,7 @@ impl Volume {
             );
         }
         *self.userland.lock() = upload.userland;
-        Ok(retired)
+        Ok(())
     }
 
     /// Returns how many chunks the page table has, and the I/Os that fell into each.
@@ -2047,10 +2171,9 @@ impl Volume {
                 break;
             }
         }
-        let retired = next.map(|next| writer.replace(next));
-        // The wait for readers of the old table keeps no other writer waiting.
-        drop(writer);
-        drop(retired);
+        if let Some(next) = next {
+            PageTable::replace(&mut writer, next);
+        }
         outcome
     }
 
@@ -2058,7 +2181,7 @@ impl Volume {
     fn set_region<'a>(
         &self,
         writer: &dm::Writer<'_, PageTable>,
-        next: &mut Option<KBox<PageTable>>,
+        next: &mut Option<dm::RcuBox<PageTable>>,
         pages: u32,
         region: &mut u64,
         arg: &'a CStr,
@@ -2117,7 +2240,7 @@ impl Volume {
     fn make_chunks(
         &self,
         writer: &dm::Writer<'_, PageTable>,
-        next: &mut Option<KBox<PageTable>>,
+        next: &mut Option<dm::RcuBox<PageTable>>,
         total: u32,
         pages: &Range<u32>,
     ) -> Result<(), Refusal> {
@@ -2350,9 +2473,7 @@ impl Volumes {
     }
 
     /// Puts an upload into its volume's page table, or leaves everything as it is.
-    ///
-    /// Returns the table that was replaced, if one was.
-    fn upload(&self, upload: &Upload<'_>) -> Result<Option<dm::Retired<PageTable>>, Refusal> {
+    fn upload(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         let Upload { major, minor, .. } = *upload;
         self.find((major, minor))
             .ok_or(Refusal::NoDevice { major, minor })?
@@ -2564,7 +2685,7 @@ impl Switch {
         }
         let table = PageTable::round_robin(shape, this.pages as u32)
             .map_err(|error| refused(c"Cannot allocate region table", error))?;
-        drop(this.volume.table.lock().replace(table));
+        PageTable::replace(&mut this.volume.table.lock(), table);
         this.join().map_err(no_context)
     }
 
@@ -3074,8 +3195,6 @@ impl genl::Family for Arc<Volumes> {
         if reply.send(&response(message, refusal)).is_err() {
             pr_warn!("get_page_tbl WARNING: Cannot send reply message\n");
         }
-        // Only now that the answer is sent, wait for the readers of what was replaced.
-        drop(outcome);
         Ok(())
     }
 }

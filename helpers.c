@@ -4,14 +4,19 @@
  * differs between kernels, and the input from which bindgen makes the module's
  * bindings.
  */
+#include <linux/anon_inodes.h>
 #include <linux/blk-crypto-profile.h>
 #include <linux/blk-integrity.h>
 #include <linux/device-mapper.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/percpu.h>
 #include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
 #include <net/genetlink.h>
 
 #include "dm-switch.h"
@@ -177,6 +182,12 @@ u64 __percpu *helper_alloc_percpu_u64(size_t count)
 	return __alloc_percpu(array_size(count, sizeof(u64)), sizeof(u64));
 }
 
+/* The bytes that so many counts take, on all CPUs. */
+size_t helper_percpu_u64_bytes(size_t count)
+{
+	return count * sizeof(u64) * num_possible_cpus();
+}
+
 void helper_this_cpu_inc(u64 __percpu *count)
 {
 	this_cpu_inc(*count);
@@ -190,6 +201,87 @@ u64 helper_percpu_sum(u64 __percpu *count)
 	for_each_possible_cpu(cpu)
 		sum += READ_ONCE(*per_cpu_ptr(count, cpu));
 	return sum;
+}
+
+/* What was replaced while readers may have it. */
+struct retired {
+	struct rcu_work work;
+	/* Memory that its free gives back. */
+	size_t bytes;
+	void (*free)(struct retired *retired);
+};
+
+/*
+ * Bytes that may wait for readers before nothing more is replaced.  Above half
+ * of it, those who replace something wait, so that it takes many at once, or
+ * some that are killed while they wait, to come to the whole.
+ */
+#define MAX_RETIRED (64L << 20)
+
+static struct workqueue_struct *retirement;
+static atomic_long_t retired_bytes = ATOMIC_LONG_INIT(0);
+static DECLARE_WAIT_QUEUE_HEAD(retired_less);
+
+int helper_begin_retirement(void)
+{
+	retirement = alloc_workqueue("dm_switch", WQ_UNBOUND, 0);
+	return retirement ? 0 : -ENOMEM;
+}
+
+/* Wait until all is freed. */
+void helper_end_retirement(void)
+{
+	rcu_barrier();
+	destroy_workqueue(retirement);
+}
+
+bool helper_may_retire(void)
+{
+	return atomic_long_read(&retired_bytes) <= MAX_RETIRED;
+}
+
+static void free_retired(struct work_struct *work)
+{
+	struct retired *retired = container_of(to_rcu_work(work), struct retired, work);
+	size_t bytes = retired->bytes;
+
+	retired->free(retired);
+	atomic_long_sub(bytes, &retired_bytes);
+	wake_up_all(&retired_less);
+}
+
+static int wait_for_retired(struct inode *inode, struct file *file)
+{
+	wait_event_killable(retired_less, atomic_long_read(&retired_bytes) <= MAX_RETIRED / 2);
+	return 0;
+}
+
+static const struct file_operations waiting = {
+	.owner = THIS_MODULE,
+	.release = wait_for_retired,
+};
+
+/*
+ * Have the thread wait when it returns to userland and holds no lock any more:
+ * the last reference to a file that it gives back is released there.
+ */
+static void wait_on_return(void)
+{
+	struct file *file = anon_inode_getfile("[dm-switch]", &waiting, NULL, 0);
+
+	if (!IS_ERR(file))
+		fput(file);
+}
+
+/* Free it, in a context that may sleep, when all who may be reading it are done. */
+void helper_retire(struct retired *retired)
+{
+	long bytes = atomic_long_add_return(retired->bytes, &retired_bytes);
+
+	INIT_RCU_WORK(&retired->work, free_retired);
+	queue_rcu_work(retirement, &retired->work);
+	if (bytes > MAX_RETIRED / 2)
+		wait_on_return();
 }
 
 bool helper_ratelimit(const char *what)

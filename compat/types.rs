@@ -27,7 +27,7 @@ impl<T> Opaque<T> {
     }
 
     /// Returns an uninitialized one.
-    pub(crate) const fn uninit() -> Self {
+    pub const fn uninit() -> Self {
         Self {
             value: UnsafeCell::new(MaybeUninit::uninit()),
             _pinned: PhantomPinned,
