@@ -21,7 +21,10 @@ use core::{
 };
 use kernel::{
     alloc::AllocError,
-    error::code::EIO,
+    error::code::{
+        EINTR,
+        EIO, //
+    },
     fmt,
     new_mutex,
     prelude::*,
@@ -228,9 +231,13 @@ mod dm {
         /// Writes what is measured when a table is loaded, after the target's name and version.
         fn ima(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
 
-        /// Handles `dmsetup message`, and writes the answer where there is one; fails with `EINVAL`
-        /// on a message that it does not know.
-        fn message(&self, args: &Args<'_>, answer: &mut StatusWriter<'_>) -> Result;
+        /// The answer to a message. It is written when the arguments are done with, for the kernel has it begin
+        /// where they are.
+        type Answer: kernel::fmt::Display;
+
+        /// Handles `dmsetup message`, and returns the answer where there is one; fails with `EINVAL` on a message that
+        /// it does not know.
+        fn message(&self, args: &Args<'_>) -> Result<Option<Self::Answer>>;
 
         /// The target's table is the live one of its device from now on; I/O goes on behind this.
         ///
@@ -376,11 +383,17 @@ mod dm {
         /// Returns the sectors of the largest data unit that the hardware of all devices encrypts, 1
         /// where there is none.
         pub(crate) fn data_unit_len(&self) -> u32 {
-            let units = self.devices.iter().map(Device::data_units);
-            let largest = units
-                .fold(u32::MAX, |all, units| all & units)
-                .checked_ilog2();
+            let modes = 0..abi::blk_crypto_mode_num_BLK_ENCRYPTION_MODE_MAX;
+            let units = modes.fold(0, |any, mode| any | self.data_units(mode));
+            let largest = units.checked_ilog2();
             largest.map_or(1, |bits| 1 << bits.saturating_sub(bindings::SECTOR_SHIFT))
+        }
+
+        /// Returns the sizes, in bytes, of the data units that all devices encrypt in the mode, as
+        /// [`Device::data_units`].
+        fn data_units(&self, mode: abi::blk_crypto_mode_num) -> u32 {
+            let units = self.devices.iter().map(|device| device.data_units(mode));
+            units.fold(u32::MAX, |all, units| all & units)
         }
     }
 
@@ -430,11 +443,11 @@ mod dm {
             NonZeroU32::new(bytes >> bindings::SECTOR_SHIFT).unwrap_or(NonZeroU32::MIN)
         }
 
-        /// Returns the sizes, in bytes, of the data units that the device's hardware encrypts: the sum
+        /// Returns the sizes, in bytes, of the data units that the device's hardware encrypts in the mode: the sum
         /// of powers of two.
-        fn data_units(&self) -> u32 {
-            // SAFETY: `bdev` is valid while the device is held.
-            unsafe { abi::helper_bdev_data_units(self.bdev) }
+        fn data_units(&self, mode: abi::blk_crypto_mode_num) -> u32 {
+            // SAFETY: `bdev` is valid while the device is held, and the mode is one that there is.
+            unsafe { abi::helper_bdev_data_units(self.bdev, mode) }
         }
 
         /// Whether the device has zones that must be written in order.
@@ -619,8 +632,6 @@ mod dm {
         next: *mut u8,
         /// Bytes from `next` on, one of which is for the NUL.
         room: usize,
-        /// Whether anything was to be written.
-        written: bool,
         _buffer: PhantomData<&'a mut [u8]>,
     }
 
@@ -636,7 +647,6 @@ mod dm {
             Self {
                 next: buffer,
                 room: len as usize,
-                written: false,
                 _buffer: PhantomData,
             }
         }
@@ -644,7 +654,6 @@ mod dm {
 
     impl fmt::Write for StatusWriter<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.written = true;
             let len = text.len().min(self.room.saturating_sub(1));
             if len > 0 {
                 // SAFETY: `len` is less than the `room` bytes that are valid for writes from
@@ -747,8 +756,8 @@ mod dm {
                 &*container_of!(target_type, Self, target_type)
             };
             let mut constructor = Constructor {
-                // SAFETY: `ti` is valid and its constructor's to change.
-                ti: NonNull::from(unsafe { &mut *ti }),
+                // SAFETY: `ti` is valid by this function's requirements, and so not null.
+                ti: unsafe { NonNull::new_unchecked(ti) },
                 devices: KVVec::new(),
                 _target: PhantomData,
             };
@@ -761,18 +770,19 @@ mod dm {
                     error: ENOMEM,
                 }
             })?;
-            // SAFETY: `ti` is valid and its constructor's to change.
-            let ti = unsafe { &mut *ti };
-            ti.private = KBox::into_raw(instance).cast();
-            // Where every target of the table allows it, device-mapper flushes each device once by
-            // itself; in a mixed table it sends so many flushes through the map.
-            ti.num_flush_bios = flushes;
-            // SAFETY: `ti` is valid and its constructor's to change.
-            unsafe { abi::helper_dm_target_flush_bypasses_map(ti) };
-            // One each, where all devices take them; the map cuts them between devices.
-            ti.num_discard_bios = 1;
-            ti.num_secure_erase_bios = 1;
-            ti.num_write_zeroes_bios = 1;
+            // SAFETY: `ti` is valid and its constructor's to change. The devices have pointers to it, so there is to be
+            // no reference.
+            unsafe {
+                (*ti).private = KBox::into_raw(instance).cast();
+                // Where every target of the table allows it, device-mapper flushes each device once by
+                // itself; in a mixed table it sends so many flushes through the map.
+                (*ti).num_flush_bios = flushes;
+                abi::helper_dm_target_flush_bypasses_map(ti);
+                // One each, where all devices take them; the map cuts them between devices.
+                (*ti).num_discard_bios = 1;
+                (*ti).num_secure_erase_bios = 1;
+                (*ti).num_write_zeroes_bios = 1;
+            }
             Ok(())
         }
 
@@ -877,14 +887,18 @@ mod dm {
         ) -> c_int {
             // SAFETY: The target is constructed.
             let instance = unsafe { Instance::<T>::of(ti) };
-            // SAFETY: `argv` holds `argc` strings while the message is handled.
+            // SAFETY: `argv` holds `argc` strings, which stay as they are until the answer is written.
             let args = unsafe { Args::from_raw(argc, argv) };
-            // SAFETY: `result` has room for `maxlen` bytes by this function's requirements.
-            let mut answer = unsafe { StatusWriter::new(result, maxlen) };
             from_result(|| {
-                instance.target.message(&args, &mut answer)?;
-                // 1 says that there is an answer in the buffer.
-                Ok(c_int::from(answer.written))
+                let Some(answer) = instance.target.message(&args)? else {
+                    return Ok(0);
+                };
+                // SAFETY: `result` has room for `maxlen` bytes by this function's requirements, and nothing
+                // uses the arguments any more.
+                let mut line = unsafe { StatusWriter::new(result, maxlen) };
+                line.write_fmt(fmt!("{answer}"))?;
+                // There is an answer in the buffer.
+                Ok(1)
             })
         }
 
@@ -1055,6 +1069,13 @@ mod dm {
     pub(crate) fn is_below_memory(bytes: usize) -> bool {
         // SAFETY: The function only reads a number.
         bytes >> bindings::PAGE_SHIFT < unsafe { abi::helper_totalram_pages() }
+    }
+
+    /// Gives others the processor, where they want it, and fails with `EINTR` where this process is killed: for what
+    /// takes long. May sleep.
+    pub(crate) fn go_on() -> Result {
+        // SAFETY: The function only looks at the thread.
+        to_result(unsafe { abi::helper_go_on() })
     }
 
     /// Whether a map may write one more warning to the log, for the function `name`.
@@ -1862,7 +1883,7 @@ impl PageTable {
         let table = table
             .with_chunks(chunks_of(&(0..total)))
             .map_err(|_| ENOMEM)?;
-        table.write(0..total, (0..shape.dev_count).cycle());
+        table.write_many(0..total, (0..shape.dev_count).cycle())?;
         Ok(table)
     }
 
@@ -2023,6 +2044,19 @@ impl PageTable {
         }
     }
 
+    /// Writes values for so many pages that it may take seconds, likewise. Others get the processor meanwhile; where
+    /// the process is killed, this fails with `EINTR`, and the pages from some on stay as they are. May sleep.
+    fn write_many(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) -> Result {
+        let mut start = pages.start;
+        while start < pages.end {
+            dm::go_on()?;
+            let last = (start | (CHUNK_ENTRIES - 1)).min(pages.end - 1);
+            self.write(start..last + 1, values.by_ref());
+            start = last + 1;
+        }
+        Ok(())
+    }
+
     /// Writes the words of an upload's entries, which are as a chunk's, into their chunks, which are all
     /// there.
     fn write_words(&self, pages: Range<u32>, mut words: &[u8]) {
@@ -2143,11 +2177,11 @@ impl Volume {
         Ok(())
     }
 
-    /// Returns how many chunks the page table has, and the I/Os that fell into each.
-    fn chunk_hits(&self) -> Option<(usize, Arc<dm::Counters>)> {
+    /// Returns how many chunks the page table has, and the counts of the I/Os that fall into each.
+    fn chunk_hits(&self) -> ChunkHits {
         let reading = dm::Reading::begin();
-        let table = self.table.read(&reading)?;
-        Some((table.chunks.len(), table.hits.clone()))
+        let table = self.table.read(&reading);
+        ChunkHits(table.map(|table| (table.chunks.len(), table.hits.clone())))
     }
 
     /// Does what a message's arguments say, one after the other; those in front of one that is
@@ -2227,7 +2261,9 @@ impl Volume {
                 self.make_chunks(writer, next, total, &pages)?;
                 if let Some(table) = next.as_deref().or(writer.get()) {
                     let earlier = pages.clone().map(|page| page - length as u32);
-                    table.write(pages, earlier.map(|page| table.entry(page)));
+                    table
+                        .write_many(pages, earlier.map(|page| table.entry(page)))
+                        .map_err(|_| MappingError::Killed { arg })?;
                 }
                 *region = last;
             }
@@ -2254,6 +2290,23 @@ impl Volume {
                 Ok(())
             }
         }
+    }
+}
+
+/// The answer to the message `chunk_hits`: the number of chunks, and of the I/Os that fell into each of those that an
+/// upload's table could have. Without a page table it is 0.
+struct ChunkHits(Option<(usize, Arc<dm::Counters>)>);
+
+impl fmt::Display for ChunkHits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((chunks, hits)) = &self.0 else {
+            return f.write_str("0");
+        };
+        write!(f, "{chunks}")?;
+        for number in 0..(*chunks).min(PageTable::MAX_HITS) {
+            write!(f, " {}", hits.sum(number))?;
+        }
+        Ok(())
     }
 }
 
@@ -2294,7 +2347,8 @@ impl Mapping {
     }
 }
 
-/// Why an argument of `set_region_mappings` was refused, in the words of the kernel's own target.
+/// Why an argument of `set_region_mappings` was refused, in the words of the kernel's own target, or not done to its
+/// end.
 enum MappingError<'a> {
     Argument { arg: &'a CStr },
     Cycle { length: u64, region: u64 },
@@ -2302,12 +2356,14 @@ enum MappingError<'a> {
     Region { region: u64, total: u32 },
     Device { device: u64, dev_count: u32 },
     NoMemory(Refusal),
+    Killed { arg: &'a CStr },
 }
 
 impl MappingError<'_> {
     fn errno(&self) -> Error {
         match self {
             Self::NoMemory(refusal) => refusal.error(),
+            Self::Killed { .. } => EINTR,
             _ => EINVAL,
         }
     }
@@ -2344,6 +2400,11 @@ impl fmt::Display for MappingError<'_> {
                 write!(f, "{INVALID} device: {device} >= {dev_count}")
             }
             Self::NoMemory(refusal) => refusal.fmt(f),
+            Self::Killed { arg } => {
+                f.write_str("set_region_mappings was killed in '")?;
+                dm::Text(arg).fmt(f)?;
+                f.write_str("'; the arguments before that are done")
+            }
         }
     }
 }
@@ -2725,6 +2786,7 @@ impl dm::Target for Switch {
     const OUT_OF_MEMORY: &'static CStr = c"Cannot allocate redirect context";
 
     type Shared = Arc<Volumes>;
+    type Answer = ChunkHits;
     /// Nothing is said of a page of which nothing was uploaded.
     type Stray = Option<Stray>;
 
@@ -2852,16 +2914,16 @@ impl dm::Target for Switch {
 
     /// `set_region_mappings` is the kernel's own; `chunk_hits` is answered with the number of chunks
     /// and the I/Os that fell into each of those that an upload's table could have.
-    fn message(&self, args: &dm::Args<'_>, answer: &mut dm::StatusWriter<'_>) -> Result {
+    fn message(&self, args: &dm::Args<'_>) -> Result<Option<ChunkHits>> {
         let name = args.get(0).to_bytes();
         if name.eq_ignore_ascii_case(b"set_region_mappings") {
-            return self
-                .volume
+            self.volume
                 .set_regions(self.pages, args.iter().skip(1))
                 .map_err(|error| {
                     pr_warn!("{error}\n");
                     error.errno()
-                });
+                })?;
+            return Ok(None);
         }
         if args.len() != 1 || name != b"chunk_hits" {
             pr_warn!(
@@ -2869,14 +2931,7 @@ impl dm::Target for Switch {
             );
             return Err(EINVAL);
         }
-        let Some((chunks, hits)) = self.volume.chunk_hits() else {
-            return Ok(answer.write_str("0")?);
-        };
-        write!(answer, "{chunks}")?;
-        for number in 0..chunks.min(PageTable::MAX_HITS) {
-            write!(answer, " {}", hits.sum(number))?;
-        }
-        Ok(())
+        Ok(Some(self.volume.chunk_hits()))
     }
 
     /// Uploads are for the live table: from here on for this one, though the one before it has not gone.

@@ -15,6 +15,7 @@
 #include <linux/ratelimit.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <net/genetlink.h>
@@ -82,7 +83,8 @@ bool helper_bio_cut(struct bio *bio, unsigned int sectors)
 
 sector_t helper_bdev_nr_sectors(struct block_device *bdev)
 {
-	return bdev_nr_sectors(bdev);
+	/* A device that is resized changes it under no lock that is held here. */
+	return READ_ONCE(bdev->bd_nr_sectors);
 }
 
 bool helper_bdev_is_zoned(struct block_device *bdev)
@@ -95,16 +97,15 @@ unsigned int helper_bdev_logical_block_size(struct block_device *bdev)
 	return bdev_logical_block_size(bdev);
 }
 
-unsigned int helper_bdev_data_units(struct block_device *bdev)
+unsigned int helper_bdev_data_units(struct block_device *bdev, enum blk_crypto_mode_num mode)
 {
-	unsigned int units = 0;
 #ifdef CONFIG_BLK_INLINE_ENCRYPTION
 	struct blk_crypto_profile *profile = READ_ONCE(bdev_get_queue(bdev)->crypto_profile);
 
-	for (int mode = 0; profile && mode < BLK_ENCRYPTION_MODE_MAX; mode++)
-		units |= profile->modes_supported[mode];
+	if (profile)
+		return profile->modes_supported[mode];
 #endif
-	return units;
+	return 0;
 }
 
 /* The number of the mapped device that the target belongs to. */
@@ -290,6 +291,13 @@ bool helper_ratelimit(const char *what)
 				      DEFAULT_RATELIMIT_BURST);
 
 	return ___ratelimit(&state, what);
+}
+
+/* Give others the processor, and say whether the thread may go on. */
+int helper_go_on(void)
+{
+	cond_resched();
+	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
 unsigned long helper_totalram_pages(void)

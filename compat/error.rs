@@ -40,6 +40,7 @@ pub mod code {
 
     // These are the same for all architectures.
     declare! {
+        EINTR = 4,
         EIO = 5,
         ENOMEM = 12,
         EBUSY = 16,

@@ -34,6 +34,7 @@ pub use core::{
     },
     pin::Pin, //
 };
+pub use crate::fmt;
 pub use macros::{
     pin_data,
     pinned_drop, //

@@ -7,6 +7,7 @@
  *   units  the sizes of data units that each disk encrypts, in bytes, added up:
  *          0,7680 makes /dev/logdisk0, with none, and /dev/logdisk1, with 512,
  *          1024, 2048 and 4096
+ *   others the same, for data that is encrypted in another mode
  *
  * "DEVICE SECTOR SECTORS UNIT NUMBER", written to
  * /sys/module/logdisk/parameters/write, writes zeros to a block device, to be
@@ -27,6 +28,9 @@ static unsigned int units[DISKS];
 static unsigned int count;
 module_param_array(units, uint, &count, 0444);
 
+static unsigned int others[DISKS];
+module_param_array(others, uint, NULL, 0444);
+
 static struct gendisk *disks[DISKS];
 
 #ifdef CONFIG_BLK_INLINE_ENCRYPTION
@@ -43,6 +47,7 @@ static int start_encryption(unsigned int number)
 	profile->max_dun_bytes_supported = sizeof(u64);
 	profile->key_types_supported = BLK_CRYPTO_KEY_TYPE_RAW;
 	profile->modes_supported[BLK_ENCRYPTION_MODE_AES_256_XTS] = units[number];
+	profile->modes_supported[BLK_ENCRYPTION_MODE_AES_128_CBC_ESSIV] = others[number];
 	blk_crypto_register(profile, disks[number]->queue);
 	profiles[number] = profile;
 	return 0;
