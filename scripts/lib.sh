@@ -182,7 +182,7 @@ in_root() {
 		--ro-bind-try /etc/ssl/certs /etc/ssl/certs \
 		--clearenv --setenv PATH /usr/sbin:/usr/bin --setenv HOME /tmp --setenv LC_ALL C.UTF-8 \
 		--setenv CARGO_HOME "$cache/cargo" \
-		--die-with-parent --chdir "$PWD" "$@"
+		--unshare-pid --die-with-parent --chdir "$PWD" "$@"
 }
 
 # archive PATTERN: the address of the first archive that the host's apt is set up with whose release is like that.
