@@ -1737,6 +1737,13 @@ impl Geometry {
         word.wrapping_shr(shift) & self.mask
     }
 
+    /// Whether the entry at `index` of a chunk differs from the one behind it, as far as the word shows in whose lowest
+    /// bits it is.
+    fn differs_from_next(self, index: u32, word: u32) -> bool {
+        let next = index.wrapping_add(1).wrapping_mul(self.width);
+        next % u32::BITS != 0 && (word ^ word.wrapping_shr(self.width)) & self.mask != 0
+    }
+
     /// Returns how many entries of a chunk's word are `entry`, one after the other from the one on that is shifted
     /// by so many bits.
     fn same(self, word: u32, shift: u32, entry: u32) -> u32 {
@@ -1934,11 +1941,12 @@ impl PageTable {
         bytes
     }
 
-    /// Returns the chunk that has the entry for `page`, and the entry, if it was uploaded.
+    /// Returns the chunk that has the entry for `page`, and the word in whose lowest bits the entry is, if it was
+    /// uploaded.
     fn find(&self, page: u64) -> Option<(&Chunk, u32)> {
         let chunk = self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize)?;
-        let entry = chunk.entries.get(page as u32 % CHUNK_ENTRIES)?;
-        Some((chunk, entry & self.geometry.mask))
+        let word = chunk.entries.get(page as u32 % CHUNK_ENTRIES)?;
+        Some((chunk, word))
     }
 
     /// Returns what is said of a page that [`Self::find`] found no entry for.
@@ -1952,25 +1960,24 @@ impl PageTable {
         (!chunk.is_missing() && index >= uploaded).then_some(Stray::Entry { index, uploaded })
     }
 
-    /// Returns how many pages, one after the other from `page` on and at most `most`, have the entry; without that, how
-    /// many have none.
-    fn same(&self, page: u64, most: u64, entry: Option<u32>) -> u64 {
-        let mut count = 0;
-        while count < most {
-            let page = page + count;
-            let first = page as u32 % CHUNK_ENTRIES;
-            let rest = (most - count).min(u64::from(CHUNK_ENTRIES - first)) as u32;
-            let same = match self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize) {
-                Some(chunk) => chunk.same(self.geometry, first, rest, entry),
-                None if entry.is_none() => rest,
+    /// Returns the page behind those that have the same entry as `page`, `last` being the last one that is looked at;
+    /// without an entry, behind those that have none.
+    fn end_of_run(&self, page: u64, last: u64, entry: Option<u32>) -> u64 {
+        let mut end = page + 1;
+        while end <= last {
+            let first = end as u32 % CHUNK_ENTRIES;
+            let most = (last - end + 1).min(u64::from(CHUNK_ENTRIES - first)) as u32;
+            let same = match self.chunks.get((end >> abi::CHUNK_PTE_SHIFT) as usize) {
+                Some(chunk) => chunk.same(self.geometry, first, most, entry),
+                None if entry.is_none() => most,
                 None => 0,
             };
-            count += u64::from(same);
-            if same < rest {
+            end += u64::from(same);
+            if same < most {
                 break;
             }
         }
-        count
+        end
     }
 
     /// Counts an I/O that fell into the chunk of `page`, where the table has room for such a chunk.
@@ -2773,6 +2780,48 @@ impl Switch {
         })
     }
 
+    /// Returns the route to a device, if there is one of this number, of an I/O that begins in the chunk.
+    fn route_to<'a>(
+        &'a self,
+        number: u32,
+        chunk: &'a Chunk,
+        devices: &'a KVVec<dm::Device>,
+    ) -> Option<dm::Route<'a>> {
+        Some(dm::Route {
+            device: devices.get(number as usize)?,
+            counts: [&self.remapped, &chunk.hits],
+        })
+    }
+
+    /// Returns how many of the `len` sectors from `offset` on are before the page.
+    fn sectors_before(&self, page: u64, offset: u64, len: u32) -> u32 {
+        let sectors = self.page_size.start_of(page).wrapping_sub(offset);
+        sectors.min(len.into()) as u32
+    }
+
+    /// Does what [`dm::Target::run`] does, for any run.
+    #[inline(never)]
+    fn long_run<'a>(
+        &'a self,
+        table: &'a PageTable,
+        offset: u64,
+        len: u32,
+        devices: &'a KVVec<dm::Device>,
+    ) -> (u32, Result<dm::Route<'a>, Option<Stray>>) {
+        let page = self.page_size.page_of(offset);
+        let last = offset.wrapping_add(len.saturating_sub(1).into());
+        let found = table.find(page);
+        let entry = found.map(|(_, word)| table.geometry.entry(word, 0));
+        let end = table.end_of_run(page, self.page_size.page_of(last), entry);
+        let route = match found.zip(entry) {
+            Some(((chunk, _), number)) => self
+                .route_to(number, chunk, devices)
+                .ok_or(Some(Stray::Device { number, offset })),
+            None => Err(table.stray(page)),
+        };
+        (self.sectors_before(end, offset, len), route)
+    }
+
     /// Has uploads find the switch.
     fn join(mut self) -> Result<Self> {
         self.volume = self.volumes.add(self.place, self.volume.clone())?;
@@ -2815,11 +2864,8 @@ impl dm::Target for Switch {
         if !self.page_size.holds(page, offset, len) {
             return None;
         }
-        let (chunk, number) = table.find(page)?;
-        Some(dm::Route {
-            device: devices.get(number as usize)?,
-            counts: [&self.remapped, &chunk.hits],
-        })
+        let (chunk, word) = table.find(page)?;
+        self.route_to(table.geometry.entry(word, 0), chunk, devices)
     }
 
     fn run<'a>(
@@ -2833,22 +2879,16 @@ impl dm::Target for Switch {
             return (len, Err(None));
         };
         let page = self.page_size.page_of(offset);
-        let found = table.find(page);
-        let entry = found.map(|(_, number)| number);
-        let rest = u64::from(len.saturating_sub(1));
-        let most = self.page_size.page_of(offset + rest) - page;
-        let end = page + 1 + table.same(page + 1, most, entry);
-        let sectors = (self.page_size.start_of(end) - offset).min(len.into());
-        let route = found
-            .ok_or_else(|| table.stray(page))
-            .and_then(|(chunk, number)| {
-                let device = devices.get(number as usize);
-                Ok(dm::Route {
-                    device: device.ok_or(Some(Stray::Device { number, offset }))?,
-                    counts: [&self.remapped, &chunk.hits],
-                })
-            });
-        (sectors as u32, route)
+        // A run of one page mostly shows in the word with its entry.
+        if let Some((chunk, word)) = table.find(page) {
+            let route = self.route_to(table.geometry.entry(word, 0), chunk, devices);
+            if let Some(route) =
+                route.filter(|_| table.geometry.differs_from_next(page as u32, word))
+            {
+                return (self.sectors_before(page + 1, offset, len), Ok(route));
+            }
+        }
+        self.long_run(table, offset, len, devices)
     }
 
     fn strayed(&self, offset: u64, stray: Option<Stray>) {
