@@ -56,17 +56,22 @@ type Place = (u8, usize, usize);
 fn tokens(bytes: &[u8]) -> Vec<Vec<Place>> {
     let (mut tokens, mut token) = (Vec::new(), Vec::new());
     let (mut line, mut column, mut is_comment) = (1, 1, false);
+    let mut last = None;
     for &byte in bytes {
-        is_comment = (is_comment || byte == b'#') && byte != b'\n';
+        is_comment = (is_comment || byte == b'#') && byte != b'\n' && byte != b'\r';
         if is_comment || matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 12) {
             tokens.push(mem::take(&mut token));
         } else {
             token.push((byte, line, column));
         }
         column += 1;
-        if byte == b'\n' {
-            (line, column) = (line + 1, 1);
+        if byte == b'\r' || (byte == b'\n' && last != Some(b'\r')) {
+            line += 1;
         }
+        if byte == b'\r' || byte == b'\n' {
+            column = 1;
+        }
+        last = Some(byte);
     }
     tokens.push(token);
     tokens.retain(|token| !token.is_empty());
@@ -348,7 +353,7 @@ fn any_token(random: &mut Random, target: &Target, next: &mut u64) -> String {
             random.pick(&bad).into()
         }
         _ => {
-            let between = ["# a comment 1 2\n", "#\n", "\r\n", "", "\t \x0c"];
+            let between = ["# a comment 1 2\n", "#\n", "# 3\r", "\r\n", "", "\t \x0c"];
             random.pick(&between).into()
         }
     }
@@ -364,7 +369,16 @@ fn any_file(random: &mut Random, target: &Target, first: u32) -> Vec<u8> {
             .map(|_| random.pick(letters))
             .collect(),
         _ => {
-            let gaps = [" ", "\n", "\r\n", "\t", "#\r\n", "  # and so on\n"];
+            let gaps = [
+                " ",
+                "\n",
+                "\r\n",
+                "\r",
+                "\t",
+                "#\r\n",
+                "#\r",
+                "  # and so on\n",
+            ];
             let usual = random.pick(&gaps);
             let most = random.pick(&[20, 20, 20, 200]);
             let mut text = String::new();

@@ -654,12 +654,24 @@ impl Source {
     #[cold]
     fn fault<T>(&self, piece: &[u8], text: impl Display) -> Result<T, Failure> {
         let at = piece.as_ptr().addr() - self.bytes.as_ptr().addr();
-        let lines = self.bytes[..at].split(|byte| *byte == b'\n');
-        let column = 1 + lines.clone().last().map_or(0, <[u8]>::len);
-        let line = lines.count();
+        let (line, column) = end_of(&self.bytes[..at]);
         let name = &self.name;
         Err(Failure(2, format!("{name}:{line}:{column}: {text}\n")))
     }
+}
+
+/// Whether `byte` ends a line. The two bytes of CRLF end one line together.
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// The line and the column, both counted from 1, of the byte after `text`.
+fn end_of(text: &[u8]) -> (usize, usize) {
+    let line_ends = text.iter().filter(|byte| is_line_end(**byte)).count();
+    let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();
+    let line_begin = text.iter().rposition(|byte| is_line_end(*byte));
+    let line_begin = line_begin.map_or(0, |end| end + 1);
+    (1 + line_ends - pairs, 1 + text.len() - line_begin)
 }
 
 // Kinds of bytes that are no hexadecimal digits. Each is one bit, above all device indexes, and has room to be shifted
@@ -738,8 +750,8 @@ impl<'a> Tokens<'a> {
         let text = match self.rest.first() {
             Some(byte) if !is_end => {
                 let kind = if radix == 16 { "hex" } else { "decimal" };
-                let stray = byte.escape_ascii();
-                format!("stray '{stray}': {what} is {kind} digits only")
+                let (stray, way_out) = (byte.escape_ascii(), way_out(*byte));
+                format!("stray '{stray}': {what} is {kind} digits only{way_out}")
             }
             _ => format!("{what} is missing"),
         };
@@ -752,9 +764,18 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// What is left from the end of the line on, if the line has an end.
+/// How to get rid of a byte that an editor may not show; nothing for one that it does.
+fn way_out(stray: u8) -> &'static str {
+    match stray {
+        b' '..=b'~' => "",
+        0 | 0x80.. => "; save the file as ASCII text without a byte order mark",
+        _ => "; separate tokens with spaces, tabs or line ends",
+    }
+}
+
+/// What is left after the line, if the line has an end. The LF of CRLF stays: it is white space.
 fn skip_line(rest: &[u8]) -> Option<&[u8]> {
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let end = rest.iter().position(|byte| is_line_end(*byte))?;
     Some(&rest[end + 1..])
 }
 
