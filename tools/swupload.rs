@@ -226,6 +226,7 @@ struct Settings {
     page_total: Option<u64>,
     userland: [u32; 2],
     packed: bool,
+    whole: bool,
     free_chunk: Option<u32>,
     raw: bool,
     print_only: bool,
@@ -241,6 +242,7 @@ fn option_list() -> Options {
         .optopt("o", "first-page", "page of FILE's first entry", "N")
         .optopt("u", "userland", "two userland words (hex)", "A,B")
         .optflag("p", "packed", "FILE holds packed 32-bit words")
+        .optflag("W", "whole", "refuse a FILE that leaves pages out")
         .optopt("w", "message-bytes", "bytes a message, 44 to 65480", "N")
         .optopt("d", "free-chunk", "free a chunk (no FILE)", "CHUNK")
         .optflag("r", "raw", "send FILE's bytes (hex), print the answer")
@@ -267,6 +269,7 @@ fn settings(matches: &Matches) -> Result<Settings, Failure> {
         page_total: number(matches, "t", "total pages", 1..=u32::MAX.into())?,
         userland: userland(matches)?,
         packed: matches.opt_present("p"),
+        whole: matches.opt_present("W"),
         free_chunk,
         raw: matches.opt_present("r"),
         print_only: matches.opt_present("N"),
@@ -277,9 +280,9 @@ fn settings(matches: &Matches) -> Result<Settings, Failure> {
 /// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
 fn operands(matches: &Matches) -> Result<(String, String), Failure> {
     let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
-        ("-r", &["b", "n", "t", "o", "u", "p", "w", "d", "N"])
+        ("-r", &["b", "n", "t", "o", "u", "p", "W", "w", "d", "N"])
     } else if matches.opt_present("d") {
-        ("-d", &["o", "p", "w"])
+        ("-d", &["o", "p", "W", "w"])
     } else {
         ("", &[])
     };
@@ -1468,10 +1471,20 @@ fn no_family() -> String {
     format!("no generic netlink family {FAMILY}: {why}")
 }
 
-/// The windows to send, in order: FILE is read whole and found good before there is a first.
-fn plan(settings: &Settings, target: &Target) -> Result<Box<dyn Iterator<Item = Window>>, Failure> {
+/// What an upload sends and what it does not.
+struct Plan {
+    windows: Box<dyn Iterator<Item = Window>>,
+    /// Pages of the device that FILE does not give.
+    left_out: u32,
+}
+
+/// Plans the upload: FILE is read whole and found good before there is a first window.
+fn plan(settings: &Settings, target: &Target) -> Result<Plan, Failure> {
     if let Some(chunk) = settings.free_chunk {
-        return Ok(Box::new(iter::once(target.chunk(chunk)?)));
+        return Ok(Plan {
+            windows: Box::new(iter::once(target.chunk(chunk)?)),
+            left_out: 0,
+        });
     }
     let (first, last) = (settings.first_page, target.page_total - 1);
     let word_pages = target.word_pages();
@@ -1491,7 +1504,27 @@ fn plan(settings: &Settings, target: &Target) -> Result<Box<dyn Iterator<Item = 
         packed,
     };
     let stretches = reader.read(first)?;
-    Ok(Box::new(windows(stretches, target, settings.message_bytes)))
+    let given: usize = stretches.iter().map(|stretch| stretch.pages.len()).sum();
+    let left_out = target.page_total - given as u32;
+    if settings.whole && left_out > 0 {
+        let name = &source.name;
+        return Err(not_whole(name, &stretches, left_out, target.page_total));
+    }
+    Ok(Plan {
+        windows: Box::new(windows(stretches, target, settings.message_bytes)),
+        left_out,
+    })
+}
+
+/// Says which pages FILE leaves out.
+fn not_whole(name: &str, stretches: &[Stretch], left_out: u32, page_total: u32) -> Failure {
+    let given = &stretches[0].pages;
+    let first = if given.start == 0 { given.end } else { 0 };
+    let text = format!(
+        "{name} leaves out {left_out} of the device's {page_total} pages, the first of them \
+         page {first}: add these pages, or do without -W"
+    );
+    Failure::new(2, &text)
 }
 
 /// Sends the messages, or prints them.
@@ -1502,7 +1535,7 @@ fn upload(settings: &Settings, target: &Target) -> Result<(), Failure> {
         false => Some(Link::open()?),
     };
     let mut accepted = Vec::new();
-    for window in plan {
+    for window in plan.windows {
         let message = target.message(&window);
         if let Some(link) = &mut link {
             let answer = link.upload(&message);
@@ -1519,6 +1552,12 @@ fn upload(settings: &Settings, target: &Target) -> Result<(), Failure> {
             say(&format!("{window}: {entries} entries, {bytes} bytes\n"));
         }
         accepted.push(window.pages);
+    }
+    if settings.verbose && plan.left_out > 0 {
+        let (left_out, total) = (plan.left_out, target.page_total);
+        say(&format!(
+            "{left_out} of {total} pages are left as they are\n"
+        ));
     }
     Ok(())
 }

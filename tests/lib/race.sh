@@ -86,5 +86,5 @@ uploads() {
 
 # accepted_uploads: how many they were.
 accepted_uploads() {
-	echo "$(wc -l </tmp/accepted) uploads accepted"
+	echo "$(grep -c ' entries, ' /tmp/accepted) uploads accepted"
 }
