@@ -342,10 +342,10 @@ impl Target {
     /// Takes what was given, and asks the kernel for the rest.
     fn find(settings: &Settings) -> Result<Self, Failure> {
         let name = &settings.device;
-        let dev = find_device(name)?;
-        let (dev, switch) = match (dev, settings.dev_count, settings.page_total) {
-            (Some(dev), Some(devices), Some(pages)) => (dev, Switch::v3(devices, pages)),
-            _ => find_switch(name, dev)?,
+        let key = find_device(name)?;
+        let (dev, switch) = match (&key, settings.dev_count, settings.page_total) {
+            (Key::Number(dev), Some(devices), Some(pages)) => (*dev, Switch::v3(devices, pages)),
+            _ => find_switch(name, &key)?,
         };
         let devices = settings.dev_count.unwrap_or(switch.devices);
         let pages = settings.page_total.unwrap_or(switch.pages);
@@ -442,8 +442,15 @@ const DM_BUFFER_LIMIT: usize = 16 << 20;
 /// One line of a table: its length in 512-byte sectors, its target, and what follows.
 type Line = (u64, String, String);
 
-/// The number of the device `name`, where that is a number or a path.
-fn find_device(name: &str) -> Result<Option<dev_t>, String> {
+/// What the device-mapper finds a device by.
+enum Key {
+    Number(dev_t),
+    /// As the kernel has it, with less than `DM_NAME_LEN` bytes.
+    Name(String),
+}
+
+/// The key of the device `name`, which is a path, a number or the name of a mapped device.
+fn find_device(name: &str) -> Result<Key, String> {
     if name.contains('/') {
         let node = fs::metadata(name).map_err(|error| match error.kind() {
             ErrorKind::NotFound => format!("{name}: no such device"),
@@ -452,13 +459,30 @@ fn find_device(name: &str) -> Result<Option<dev_t>, String> {
         if !node.file_type().is_block_device() {
             return Err(format!("{name}: not a block device"));
         }
-        return Ok(Some(node.rdev()));
+        return Ok(Key::Number(node.rdev()));
     }
-    let dev = dev_number(name);
-    if dev.is_none() && !(1..DM_NAME_LEN).contains(&name.len()) {
+    if let Some(dev) = dev_number(name) {
+        return Ok(Key::Number(dev));
+    }
+    let kernel_name = kernel_name(name);
+    if !(1..DM_NAME_LEN).contains(&kernel_name.len()) {
         return Err(format!("'{name}': no such device"));
     }
-    Ok(dev)
+    Ok(Key::Name(kernel_name))
+}
+
+/// The kernel's name of a mapped device, as libdevmapper makes it by default: bytes that udev does not take in a name
+/// become `\xNN`. A name that has such bytes in this form is the kernel's already.
+fn kernel_name(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
+    if name.contains("\\x") {
+        return name.into();
+    }
+    let mangled = name.bytes().map(|byte| match is_plain(byte) {
+        true => char::from(byte).into(),
+        false => format!("\\x{byte:02x}"),
+    });
+    mangled.collect()
 }
 
 /// What a switch's table says of it.
@@ -480,14 +504,14 @@ impl Switch {
     }
 }
 
-/// Number and table of the switch that `dev`, or without it `name`, means: the live table, or where there is
+/// Number and table of the switch with this key, which messages call `name`: the live table, or where there is
 /// none yet the one that is loaded, for the kernel takes uploads for that then.
-fn find_switch(name: &str, dev: Option<dev_t>) -> Result<(dev_t, Switch), String> {
-    let mut answer = table_status(name, dev, DM_STATUS_TABLE_FLAG)?;
+fn find_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
+    let mut answer = table_status(name, key, DM_STATUS_TABLE_FLAG)?;
     let present = u32_at(&answer, DM_FLAGS)? & (DM_ACTIVE_PRESENT_FLAG | DM_INACTIVE_PRESENT_FLAG);
     if present == DM_INACTIVE_PRESENT_FLAG {
         let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
-        answer = table_status(name, dev, flags)?;
+        answer = table_status(name, key, flags)?;
     }
     let (dev, lines) = table_lines(&answer)?;
     let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
@@ -495,7 +519,7 @@ fn find_switch(name: &str, dev: Option<dev_t>) -> Result<(dev_t, Switch), String
 }
 
 /// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
-fn table_status(name: &str, dev: Option<dev_t>, flags: u32) -> Result<Vec<u8>, String> {
+fn table_status(name: &str, key: &Key, flags: u32) -> Result<Vec<u8>, String> {
     let open = OpenOptions::new().read(true).write(true).open(CONTROL);
     let control = open.map_err(|error| match error.kind() {
         ErrorKind::PermissionDenied => not_permitted(),
@@ -503,7 +527,7 @@ fn table_status(name: &str, dev: Option<dev_t>, flags: u32) -> Result<Vec<u8>, S
     })?;
     let mut size = 16 << 10;
     while size <= DM_BUFFER_LIMIT {
-        let mut buffer = table_request(name, dev, flags);
+        let mut buffer = table_request(key, flags);
         buffer.resize(size, 0);
         sys::dm_table_status(&control, &mut buffer)
             .map_err(|error| table_refused(name, &buffer, &error))?;
@@ -515,16 +539,16 @@ fn table_status(name: &str, dev: Option<dev_t>, flags: u32) -> Result<Vec<u8>, S
     Err(format!("{name}: its table is too long"))
 }
 
-/// A `struct dm_ioctl` with these flags, for the device with this number, or else name.
-fn table_request(name: &str, dev: Option<dev_t>, flags: u32) -> Vec<u8> {
+/// A `struct dm_ioctl` with these flags, for the device with this key.
+fn table_request(key: &Key, flags: u32) -> Vec<u8> {
     let mut bytes = vec![0; sys::DM_HEADER];
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     put(DM_VERSION, &DM_VERSION_MAJOR.to_ne_bytes());
     put(DM_DATA_START, &(sys::DM_HEADER as u32).to_ne_bytes());
     put(DM_FLAGS, &flags.to_ne_bytes());
-    match dev {
-        Some(dev) => put(DM_DEV, &dev.to_ne_bytes()),
-        None => put(DM_NAME, name.as_bytes()),
+    match key {
+        Key::Number(dev) => put(DM_DEV, &dev.to_ne_bytes()),
+        Key::Name(name) => put(DM_NAME, name.as_bytes()),
     }
     bytes
 }
