@@ -16,6 +16,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::iter;
 use std::mem;
 use std::ops::{Range, RangeInclusive};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::ExitCode;
@@ -133,10 +134,10 @@ fn say(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Writes to standard output. `io::stdout()` itself would hide that the descriptor is open for reading only.
 fn print(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout();
-    output.write_all(text.as_bytes())?;
-    Ok(output.flush()?)
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    Ok(output.write_all(text.as_bytes())?)
 }
 
 // The wire format, as dm-switch.h has it.
