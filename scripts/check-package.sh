@@ -59,7 +59,7 @@ newest() {
 	in_machine "$1" apt-cache --names-only search \
 		"^linux-headers-${2//./\\.}\.[0-9]+(-[0-9]+|\+deb[0-9.]+)-$architecture\$" |
 		sed 's/^linux-headers-\([^ ]*\).*/\1/' | sort -rV | while read -r release; do
-		if in_machine "$1" apt-cache show "linux-image-$release" >/dev/null 2>&1; then
+		if [ -n "$(in_machine "$1" apt-cache show "linux-image-$release" 2>/dev/null)" ]; then
 			printf '%s\n' "$release"
 			break
 		fi

@@ -53,9 +53,13 @@ archived() {
 		sed 's/^linux-headers-\([^ ]*\).*/\1/'
 }
 
-# has_packages PACKAGE...: the archive has all of them.
+# has_packages PACKAGE...: the archive has all of them.  A kernel's headers may be there days before its image.
 has_packages() {
-	in_root apt-cache show "$@" >/dev/null 2>&1
+	local package
+	for package; do
+		# apt-cache is content with one of several, and prints nothing of a name that only others depend on.
+		[ -n "$(in_root apt-cache show "$package" 2>/dev/null)" ] || return 1
+	done
 }
 
 # find_packages RELEASE: set stock_packages and source_packages to what these parts are made of.
