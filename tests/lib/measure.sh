@@ -78,20 +78,20 @@ traced() {
 }
 
 # process_cost PROGRAM CALL COMMAND...: run a command, and print the instructions of all processes of PROGRAM
-# in it, from their execve to their exit, and those of them that were the kernel's, in the system call.  Where
-# nothing runs, as while a grace period of RCU goes by, the clock goes on: that does not count.
+# in it, from their execve to their exit, and those of them that were the kernel's, in the system call.  The clock
+# goes on while another process runs, or none, as while a grace period of RCU goes by: that does not count.
 process_cost() {
 	process_name=$1 process_call=$2
 	shift 2
 	traced "syscalls/sys_enter_execve syscalls/sys_enter_$process_call syscalls/sys_exit_$process_call \
 sched/sched_process_exit sched/sched_switch" "$@"
 	awk -v program="$process_name" -v call="sys_$process_call" '
-		{ time = $4 - idle }
-		/sched_switch: / {
-			if (resting && / prev_comm=swapper/)
-				idle += time - rest
-			resting = / next_comm=swapper/
-			rest = time
+		{ pid = $1; sub(/.*-/, "", pid); time = $4 - away[pid] }
+		/sched_switch: / && match($0, / next_pid=[0-9]*/) {
+			left[pid] = $4
+			other = substr($0, RSTART + 10, RLENGTH - 10)
+			if (other in left)
+				away[other] += $4 - left[other]
 		}
 		index($1, program "-") != 1 { next }
 		/sys_execve\(/ { begin = time }
