@@ -1,10 +1,13 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The benchmark of two processors, in a guest that has as many: prints it as a table of BENCHMARKS.md.
+# The benchmarks of two processors, in a guest that has as many: prints them as a chapter of BENCHMARKS.md.
 
 . /t/lib/test.sh
 . /t/lib/measure.sh
+
+# Pages of the largest table that an upload can make.
+most=1048575
 
 # reader NAME MASK: read from a mapped device on the processor of this mask, and print how many seconds that took.
 # With its path, for busybox would have its own dd.
@@ -22,11 +25,36 @@ round() {
 	echo "$alone $(sort -n /tmp/one /tmp/other | tail -n 1)"
 }
 
-# ratio NAME: how many times the reads of one processor two got done in the best of the rounds.
+# ratio NAME FACTOR: the first time in the best of the rounds, over the second one in the best, times FACTOR.
 ratio() {
-	awk 'NR == 1 || $1 < one { one = $1 }
+	awk -v factor="$2" 'NR == 1 || $1 < one { one = $1 }
 		NR == 1 || $2 < two { two = $2 }
-		END { printf "%.3f\n", 2 * one / two }' "/tmp/rounds-$1"
+		END { printf "%.3f\n", factor * one / two }' "/tmp/rounds-$1"
+}
+
+# hundredths: the time, in hundredths of a second.
+hundredths() {
+	cut -d ' ' -f 1 /proc/uptime | tr -d .
+}
+
+# uploads BITS...: upload /tmp/pages to vol in entries of each of these widths, and print how long that took.
+uploads() {
+	uploads_begin=$(hundredths)
+	for bits; do
+		swupload -w 33000 -b "$bits" vol /tmp/pages
+	done
+	echo $(($(hundredths) - uploads_begin))
+}
+
+# uploads_round: how long uploads take that each change the width, and so the shape of the table, and how long the
+# same take where they do not.  The table has entries of 4 bits before and after.
+uploads_round() {
+	new=$(uploads 8 4 8 4 8 4 8 4)
+	same=$(uploads 4 4 4 4)
+	swupload -b 8 vol /tmp/pages
+	same=$((same + $(uploads 8 8 8 8)))
+	swupload -b 4 vol /tmp/pages
+	echo "$new $same"
 }
 
 # row WHAT: the ratios of dm-linear and of the switch, in rounds by turns.
@@ -37,7 +65,7 @@ row() {
 			round $name >>/tmp/rounds-$name
 		done
 	done
-	echo "| $1 | $(ratio linear) | $(ratio vol) |"
+	echo "| $1 | $(ratio linear 2) | $(ratio vol 2) |"
 	dmsetup remove vol
 }
 
@@ -63,6 +91,18 @@ load
 make_ours 8 100000 4
 turns 100000 4 | swupload vol -
 row "this module"
+make_ours 8 $most 4
+turns $most 4 >/tmp/pages
+swupload -b 4 vol /tmp/pages
+for _ in $(seq 10); do
+	uploads_round >>/tmp/rounds-uploads
+done
+cat <<END
+
+An upload of $most entries in messages of 33,000 bytes takes $(ratio uploads 1) times as long where it changes the bits
+of an entry, and so starts with an empty table, as it takes in place; each is the best of 10 rounds.
+END
+dmsetup remove vol
 dmsetup remove linear
 unload
 check_log

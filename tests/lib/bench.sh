@@ -5,57 +5,102 @@
 
 . /t/lib/test.sh
 . /t/lib/measure.sh
+. /t/lib/nullb.sh
 
 # Pages of the largest table that an upload can make.
 most=1048575
 
-# rows: what is measured: WHAT|mapped or unmapped|PAGE_SIZE|PAGES|MEMBERS|read or write|BYTES|COUNT.
+# rows: what is measured: WHAT|OWNERS, as own names them|PAGE_SIZE|PAGES|MEMBERS|read or write|BYTES|COUNT|FIRST sector.
 rows() {
 	cat <<-END
-		pages of 8 sectors|mapped|8|100000|4|read|4096|50000
-		pages of 24 sectors|mapped|24|100000|4|read|4096|50000
-		pages of 2048 sectors|mapped|2048|100000|4|read|4096|50000
-		pages of 30720 sectors|mapped|30720|100000|4|read|4096|50000
-		2 members, $most pages|mapped|8|$most|2|read|4096|50000
-		4 members, $most pages|mapped|8|$most|4|read|4096|50000
-		16 members, $most pages|mapped|8|$most|16|read|4096|50000
-		256 members, $most pages|mapped|8|$most|256|read|4096|50000
-		4 members, 1000 pages|mapped|8|1000|4|read|4096|50000
-		pages without an entry|unmapped|8|100000|4|read|4096|50000
-		writes, pages of 8 sectors|mapped|8|100000|4|write|4096|50000
-		writes, pages of 24 sectors|mapped|24|100000|4|write|4096|50000
-		1 MiB, pages of 8 sectors|mapped|8|100000|4|read|1048576|390
-		1 MiB, pages of 24 sectors|mapped|24|100000|4|read|1048576|600
-		1 MiB, pages of 2048 sectors|mapped|2048|100000|4|read|1048576|5000
+		pages of 8 sectors|turns|8|100000|4|read|4096|50000|0
+		pages of 24 sectors|turns|24|100000|4|read|4096|50000|0
+		pages of 2048 sectors|turns|2048|100000|4|read|4096|50000|0
+		pages of 30720 sectors|turns|30720|100000|4|read|4096|50000|0
+		2 members, $most pages|turns|8|$most|2|read|4096|50000|0
+		4 members, $most pages|turns|8|$most|4|read|4096|50000|0
+		16 members, $most pages|turns|8|$most|16|read|4096|50000|0
+		256 members, $most pages|turns|8|$most|256|read|4096|50000|0
+		4 members, 1000 pages|turns|8|1000|4|read|4096|50000|0
+		pages without an entry|none|8|100000|4|read|4096|50000|0
+		writes, pages of 8 sectors|turns|8|100000|4|write|4096|50000|0
+		writes, pages of 24 sectors|turns|24|100000|4|write|4096|50000|0
+		1 MiB, pages of 8 sectors|turns|8|100000|4|read|1048576|390|0
+		1 MiB, pages of 24 sectors|turns|24|100000|4|read|1048576|390|0
+		1 MiB, pages of 24 sectors, one owner|one|24|100000|4|read|1048576|390|0
+		1 MiB, pages of 2048 sectors|turns|2048|100000|4|read|1048576|390|0
+		1 MiB, pages of 2048 sectors, one owner, not aligned|one|2048|100000|4|read|1048576|390|13
 	END
 }
 
-# expect_counts ROUTE: all I/Os had an entry ("mapped"), or none had one.
+# own TARGET OWNERS PAGES MEMBERS: have the pages of vol owned by its members by turns ("turns"), all by the first one
+# ("one"), or by none ("none").  The kernel's own target gives them to the first one by itself.
+own() {
+	case "$1 $2" in
+	"ours turns") turns "$3" "$4" | swupload vol - ;;
+	"ours one") echo "0*$3" | swupload vol - ;;
+	"kernels turns")
+		# shellcheck disable=SC2046 # words
+		dmsetup message vol 0 set_region_mappings 0:0 $(seq "$(($4 - 1))" | awk '{ printf ":%x ", $1 }') \
+			"$(printf 'R%x,%x' "$4" $(($3 - $4)))"
+		;;
+	esac
+}
+
+# expect_counts OWNERS: all I/Os had an entry, or with the owners "none" none had one.
 expect_counts() {
 	counted=$(counts vol)
 	case $1 in
-	mapped) expect "the I/Os without an entry" 0 "${counted#* }" ;;
-	*) expect "the I/Os with an entry" 0 "${counted% *}" ;;
+	none) expect "the I/Os with an entry" 0 "${counted% *}" ;;
+	*) expect "the I/Os without an entry" 0 "${counted#* }" ;;
 	esac
 }
 
 # measure TARGET: put into /tmp/TARGET what each of the rows costs, on devices that make_TARGET makes.
 measure() {
-	rows | while IFS='|' read -r what route page_size pages members direction size count; do
+	rows | while IFS='|' read -r what owners page_size pages members direction size count first; do
 		cost=
-		if [ "$1 $route" != "kernels unmapped" ]; then
+		if [ "$1 $owners" != "kernels none" ]; then
 			"make_$1" "$page_size" "$pages" "$members"
-			if [ "$1 $route" = "ours mapped" ]; then
-				turns "$pages" "$members" | swupload vol -
-			fi
-			cost=$(io_cost vol "$direction" "$size" "$count")
+			own "$1" "$owners" "$pages" "$members"
+			cost=$(io_cost vol "$direction" "$size" "$count" "$first")
 			if [ "$1" = ours ]; then
-				expect_counts "$route"
+				expect_counts "$owners"
 			fi
 			dmsetup remove vol
 		fi
 		echo "$what|$cost"
 	done >"/tmp/$1"
+	arrivals "$1" >"/tmp/$1-arrivals"
+}
+
+# arrived FIELD: that number of the first disk's statistics: 1 reads, 12 discards.
+arrived() {
+	awk -v field="$1" '{ print $field }' "/sys/block/${disks#/dev/}0/stat"
+}
+
+# arrival WHAT TARGET PAGE_SIZE PAGES FIELD COMMAND...: a row: how many I/Os reach the disk from that command on vol.
+arrival() {
+	arrival_what=$1 arrival_field=$5
+	"make_$2" "$3" "$4" 1
+	own "$2" one "$4" 1
+	shift 5
+	arrival_before=$(arrived "$arrival_field")
+	"$@"
+	echo "$arrival_what|$(($(arrived "$arrival_field") - arrival_before))"
+	dmsetup remove vol
+}
+
+# arrivals TARGET: how many I/Os reach the one member from one that its pages alone have, on devices that make_TARGET
+# makes.
+arrivals() {
+	disks=/dev/counting
+	null_disk "${disks#/dev/}0" queue_mode=2 blocksize=512 discard=1 size=64
+	echo 2 >"/sys/block/${disks#/dev/}0/queue/nomerges"
+	arrival "a read of 1 MiB, pages of 24 sectors" "$1" 24 5461 1 timed_ios vol read 1048576 1
+	arrival "a discard of 64 MiB, pages of 8 sectors" "$1" 8 16384 12 blkdiscard /dev/mapper/vol
+	disks=/dev/nullb
+	remove_null_disks
 }
 
 # loading_holds ARGUMENT...: the bytes that the kernel holds for a table of 16 members that is loaded, the page
@@ -131,6 +176,21 @@ millions() {
 	echo "$1" | awk '{ for (n = 1; n <= NF; n++) printf " %.2f |", $n / 1e6 }'
 }
 
+# upload_row WHAT: a table's row: what an upload of /tmp/pages takes.
+upload_row() {
+	echo "| swupload, $1 |$(millions "$(upload_cost /tmp/pages)")"
+}
+
+# shaped_uploads: rows of a file in each of the shapes.
+shaped_uploads() {
+	cp /tmp/pages /tmp/digits
+	shapes >/tmp/shapes
+	while IFS='|' read -r shape script; do
+		awk "$script" /tmp/digits >/tmp/pages
+		upload_row "the same again, $shape"
+	done </tmp/shapes
+}
+
 modprobe dm-mod
 endless_disks 256
 settle
@@ -147,7 +207,7 @@ kernels_table=$(region_table)
 kernels_messages=$(process_cost dmsetup ioctl send_messages /tmp/messages)
 during "messages" send_messages /tmp/messages >/tmp/kernels-latencies
 # shellcheck disable=SC2046 # words
-list=$(switch_line 8 $(endless_list 16))
+list=$(switch_line 8 $(disk_list 16))
 linear_held=$(loading_holds linear /dev/nullb0 0)
 kernels_held=$(loading_holds switch "16 8 0 ${list#16 8 }")
 dmsetup remove vol
@@ -165,6 +225,11 @@ dmsetup remove vol
 make_ours 8 $most 16
 first_upload=$(upload_cost /tmp/pages)
 second_upload=$(upload_cost /tmp/pages)
+shaped_uploads >/tmp/shaped-uploads
+dmsetup remove vol
+make_ours 8 $most 256
+two_digits $most >/tmp/pages
+upload_row "a new table of 256 members, 8 bits an entry, in two digits" >>/tmp/shaped-uploads
 dmsetup remove vol
 among_one=$(upload_among 1)
 among_many=$(upload_among 1000)
@@ -176,7 +241,8 @@ cat <<END
 ### Reads and writes
 
 Instructions through dm-linear, and how many more it takes through a switch. Reads of 4 KiB, of pages of 8 sectors
-over 4 members, unless the row says otherwise.
+over 4 members, unless the row says otherwise. Each page has another owner than the one before it, unless the row
+says that all have one.
 
 | | dm-linear | this module | the kernel's own |
 |---|---:|---:|---:|
@@ -186,15 +252,27 @@ paste -d '|' /tmp/linear /tmp/ours /tmp/kernels | awk -F '|' '{
 }'
 cat <<END
 
+### What reaches the disk
+
+I/Os that reach a switch's one member from one I/O.
+
+| | dm-linear | this module | the kernel's own |
+|---|---:|---:|---:|
+END
+paste -d '|' /tmp/linear-arrivals /tmp/ours-arrivals /tmp/kernels-arrivals |
+	awk -F '|' '{ printf "| %s | %d | %d | %d |\n", $1, $2, $4, $6 }'
+cat <<END
+
 ### Changing $most entries of 4 bits
 
 Millions of instructions, of all processes from their start to their end, and of these the kernel's in the system
-calls that bring the entries.
+calls that bring the entries. The file has single digits, unless the row says otherwise.
 
 | | all | the kernel's |
 |---|---:|---:|
 | swupload, a new table |$(millions "$first_upload")
 | swupload, the same again |$(millions "$second_upload")
+$(cat /tmp/shaped-uploads)
 | the kernel's own: messages of 1024 regions, by dmsetup |$(millions "$kernels_messages")
 
 An upload of one entry costs the kernel $among_one instructions where there is one switch, and $among_many where there

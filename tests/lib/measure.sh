@@ -12,9 +12,12 @@ endless_disks() {
 	modprobe null_blk queue_mode=0 irqmode=0 gb=2048 "nr_devices=$1"
 }
 
-# endless_list COUNT: so many of these disks.
-endless_list() {
-	seq 0 $(($1 - 1)) | sed 's,^,/dev/nullb,'
+# What a disk's path has before its number.
+disks=/dev/nullb
+
+# disk_list COUNT: so many disks.
+disk_list() {
+	seq 0 $(($1 - 1)) | sed "s,^,$disks,"
 }
 
 # settle: wait for what the kernel still has to do behind its start, which would be counted, too.
@@ -22,16 +25,18 @@ settle() {
 	sleep 20
 }
 
-# timed_ios NAME read|write SIZE COUNT: so many reads or writes of so many bytes, from the begin of a mapped device
-# on and perhaps over it again; /tmp/fio.json has what each took.
+# timed_ios NAME read|write SIZE COUNT [FIRST]: so many reads or writes of so many bytes, from sector FIRST of a mapped
+# device on, or its begin, and perhaps over it again; /tmp/fio.json has what each took.  The memory is a huge page: of
+# small pages, how many segments an I/O has depends on which pages the process got.
 timed_ios() {
+	echo 2 >/proc/sys/vm/nr_hugepages
 	fio --name=io "--filename=/dev/mapper/$1" "--rw=$2" "--bs=$3" "--number_ios=$4" "--io_size=$(($3 * $4))" \
-		--direct=1 --ioengine=psync --clocksource=clock_gettime --percentile_list=50:90:99:99.9 \
-		--output-format=json --output=/tmp/fio.json
+		"--offset=$((${5:-0} * 512))" --mem=shmhuge --direct=1 --ioengine=psync --clocksource=clock_gettime \
+		--percentile_list=50:90:99:99.9 --output-format=json --output=/tmp/fio.json
 }
 
-# io_cost NAME read|write SIZE COUNT: the instructions of one of them, the least of all: what the clock's ticks and
-# all else that comes between take is not among them.
+# io_cost NAME read|write SIZE COUNT [FIRST]: the instructions of one of them, the least of all: what the clock's ticks
+# and all else that comes between take is not among them.
 io_cost() {
 	timed_ios "$@"
 	sed -n '/"clat_ns"/,$s/^ *"min" : \([0-9]*\),$/\1/p' /tmp/fio.json | grep -vx 0 | head -n 1
@@ -40,15 +45,15 @@ io_cost() {
 # make_linear, make_kernels, make_ours PAGE_SIZE PAGES MEMBERS: make the mapped device vol, of these disks: of
 # dm-linear, of the kernel's own target, of this module's.
 make_linear() {
-	dmsetup create vol --table "0 $(($1 * $2)) linear /dev/nullb0 0"
+	dmsetup create vol --table "0 $(($1 * $2)) linear ${disks}0 0"
 }
 make_kernels() {
 	# shellcheck disable=SC2046 # words
-	dmsetup create vol --table "0 $(($1 * $2)) switch $3 $1 0$(printf ' %s 0' $(endless_list "$3"))"
+	dmsetup create vol --table "0 $(($1 * $2)) switch $3 $1 0$(printf ' %s 0' $(disk_list "$3"))"
 }
 make_ours() {
 	# shellcheck disable=SC2046 # words
-	make_switch vol $(($1 * $2)) "$1" $(endless_list "$3")
+	make_switch vol $(($1 * $2)) "$1" $(disk_list "$3")
 }
 
 # turns PAGES MEMBERS: a page table in which the members take turns, in lines of one turn each.
@@ -58,6 +63,22 @@ turns() {
 	if [ $(($1 % $2)) -gt 0 ]; then
 		echo "$turn" | cut -d ' ' -f "1-$(($1 % $2))"
 	fi
+}
+
+# shapes: what the file of a page table may have besides single digits, and the awk script that puts it into one of 16
+# digits a line.
+shapes() {
+	cat <<-'END'
+		with comments|NR % 16 == 1 { print "# 16 pages a line" } 1
+		some in runs|NR % 1000 == 1 { print "2*1000 2*1000" } NR % 1000 < 1 || NR % 1000 > 125
+		some of two digits|{ sub(/ a b c d /, " 0a 0b 0c 0d ") } 1
+		with CRLF|{ $0 = $0 "\r" } 1
+	END
+}
+
+# two_digits PAGES: a page table of 256 members by turns, each in two digits.
+two_digits() {
+	awk -v pages="$1" 'BEGIN { for (page = 0; page < pages; page++) printf "%02x\n", page % 256 }'
 }
 
 # traced EVENTS COMMAND...: run a command, and put the events, of all processes, into /tmp/trace.
