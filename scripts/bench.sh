@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# bench.sh: measure what I/O, uploads and devices cost, on a kernel of each supported series, or on the one that
-# KVER in the environment picks; print it, and write it to BENCHMARKS.md, with a chart, BENCHMARKS.svg.
+# bench.sh: measure what I/O, uploads and devices cost, on a kernel of each supported series, or on those that
+# KVER in the environment names; print it, and write it to BENCHMARKS.md, with a chart, BENCHMARKS.svg.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
@@ -18,9 +18,8 @@ introduction() {
 
 		`make bench` writes this page. Figures are instructions of an emulated processor, counted by QEMU
 		(`-icount shift=0,sleep=off`), for times on shared machines do not repeat. What an I/O takes is the least
-		of 50,000 of them (of 1 MiB: as many as are cut into so many, 5000 where they are not cut) to null_blk
-		devices; that repeats exactly, and leaves out what comes between, as the clock's ticks do. All figures
-		of a table are from one boot of the stock kernel.
+		of 50,000 of them, or of 390 of 1 MiB, to null_blk devices; that repeats exactly, and leaves out what
+		comes between, as the clock's ticks do. All figures of a table are from one boot of the stock kernel.
 
 		The module counts every I/O twice, for the status line and for the chunk, and frees tables while others
 		read them; the kernel's own does neither.
@@ -61,9 +60,9 @@ need_debian "$chart_root" "root that draws charts" "${chart_packages[@]}"
 dir=$(mktemp -d "$cache/bench.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 chapters=()
-for series in ${KVER:-"${rust_series[@]}"}; do
-	chapters+=("$dir/$series")
-	KVER=$series scripts/measure.sh "$dir/$series"
+for kernel in ${KVER:-"${series[@]}"}; do
+	chapters+=("$dir/$kernel")
+	KVER=$kernel scripts/measure.sh "$dir/$kernel"
 done
 {
 	introduction
