@@ -28,30 +28,60 @@ introduction() {
 	END
 }
 
-# bars FILE: of a chapter's first table, what the chart shows: a row and the two targets' numbers.
+# bars FILE SIZE: of a chapter's first table, the rows of I/Os of 4 KiB, or of 1 MiB, for the chart: what it is, and how
+# many instructions more than dm-linear the two targets take.
 bars() {
-	awk -F ' *[|] *' '/^###/ { tables++ }
-		tables == 1 && $4 ~ /^[+-][0-9]/ && $2 !~ /^1 MiB/ { printf "\"%s\" %d %s\n", $2, $4, $5 == "" ? "?" : $5 + 0 }' "$1"
+	awk -F ' *[|] *' -v size="$2" '/^###/ { tables++ }
+		tables == 1 && $4 ~ /^[+-][0-9]/ && ($2 ~ /^1 MiB, /) == (size == "1 MiB") {
+			sub(/^1 MiB, /, "", $2)
+			printf "\"%s\" %d %s\n", $2, $4, $5 == "" ? "?" : $5 + 0
+		}' "$1"
+}
+
+# panel FILE TITLE BOTTOM TOP: gnuplot's commands for a panel with the bars in FILE, between these heights of the chart.
+panel() {
+	cat <<-END
+		set title "$2"
+		set bmargin at screen $3
+		set tmargin at screen $4
+		set yrange [$(wc -l <"$1") - 0.4:-0.6]
+		plot "$1" using 2:0:(0):2:(\$0 - 0.38):(\$0):ytic(1) with boxxyerror lc rgb ours title "this module", \\
+			"" using 3:0:(0):3:(\$0):(\$0 + 0.38) with boxxyerror lc rgb kernels title "the kernel's own target", \\
+			NaN with lines lw 3 lc rgb linear title "dm-linear, the limit", \\
+			"" using 2:(\$0 - 0.19):(sprintf("%+d", \$2)) with labels left offset 0.5,0 notitle, \\
+			"" using 3:(\$0 + 0.19):(sprintf("%+d", \$3)) with labels left offset 0.5,0 notitle
+		unset key
+	END
 }
 
 # draw FILE: the chart of that chapter, as BENCHMARKS.svg.
 draw() {
-	bars "$1" >"$dir/bars"
+	bars "$1" "4 KiB" >"$dir/small"
+	bars "$1" "1 MiB" >"$dir/large"
 	root=$chart_root in_root gnuplot <<-END
-		set terminal svg size 900,480 font "sans-serif,13" background "white"
+		ours = "#1f5fbf"
+		kernels = "#c0c0c0"
+		linear = "#d03020"
+		set terminal svg size 960,960 font "sans-serif,13" background "white"
 		set output "BENCHMARKS.svg"
-		set title "Instructions of an I/O of 4 KiB, more than through dm-linear ($(sed -n 's/^## //p' "$1"))"
 		set datafile missing "?"
-		set style data histogram
-		set style histogram clustered gap 1
 		set style fill solid
-		set boxwidth 0.9
-		set rmargin 12
-		set yrange [0:*]
-		set grid ytics
-		set xtics rotate by -30
-		set key top left reverse Left
-		plot "$dir/bars" using 2:xtic(1) title "this module", "" using 3 title "the kernel's own"
+		set lmargin at screen 0.37
+		set rmargin at screen 0.93
+		set border 1
+		set ytics nomirror scale 0
+		set xtics nomirror
+		set grid xtics
+		set arrow from 0, graph 0 to 0, graph 1 nohead front lw 3 lc rgb linear
+		set label "dm-linear at 0" at 0, graph 1 center offset 0,0.6 tc rgb linear
+		set key at screen 0.5, screen 0.933 center center
+		set multiplot title "Instructions of an I/O, more than through dm-linear: Linux $(sed -n 's/^## Linux //p' "$1")"
+		$(panel "$dir/small" "I/Os of 4 KiB" 0.4 0.855)
+		# Logarithmic, but with a 0.
+		set nonlinear x via asinh(x / 20.0) inverse 20 * sinh(x)
+		set xtics (0, 100, "1000" 1000, "10,000" 10000, "100,000" 100000, "1,000,000" 1000000)
+		set xrange [*:3000000]
+		$(panel "$dir/large" "Reads of 1 MiB, on a logarithmic axis" 0.05 0.32)
 	END
 }
 
