@@ -11,7 +11,8 @@
 #   make check-debug  the same on a kernel that is built for finding faults; what
 #                     races does so for TIME seconds (60)
 #   make check-kcsan  those of things at once on a kernel that looks for data races
-#   make bench        measure what it costs, and write BENCHMARKS.md
+#   make bench        measure what it costs on each series of kernels, or on those in
+#                     KVER, and write BENCHMARKS.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
 #   make soak         everything together over an array for TIME seconds (600),
