@@ -505,19 +505,30 @@ mod dm {
                 return bio.send_to(self.devices.get(bio.flush_number()));
             }
             let (sectors, route) = self.target.run(offset, bio.len(), &self.devices, &reading);
-            if !bio.cut(sectors) {
-                return abi::DM_MAPIO_KILL as c_int;
-            }
-            let stray = match route {
+            match route {
                 Ok(route) => {
+                    if !bio.cut(sectors) {
+                        return abi::DM_MAPIO_KILL as c_int;
+                    }
                     // SAFETY: The reading is forgotten in the next line.
                     unsafe { bio.follow(route, offset) };
                     core::mem::forget(reading);
-                    return abi::DM_MAPIO_REMAPPED as c_int;
+                    abi::DM_MAPIO_REMAPPED as c_int
                 }
-                Err(stray) => stray,
-            };
-            drop(reading);
+                Err(stray) => {
+                    drop(reading);
+                    self.map_stray(bio, offset, sectors, stray)
+                }
+            }
+        }
+
+        /// Maps a bio whose first sectors, so many, have no route.
+        #[cold]
+        #[inline(never)]
+        fn map_stray(&self, mut bio: Bio, offset: u64, sectors: u32, stray: T::Stray) -> c_int {
+            if !bio.cut(sectors) {
+                return abi::DM_MAPIO_KILL as c_int;
+            }
             self.target.strayed(offset, stray);
             let first = self.devices.first();
             bio.set_sector(first.map_or(0, |device| device.start.wrapping_add(offset)));
@@ -1377,16 +1388,19 @@ mod entries {
             }
         }
 
-        /// Returns the entry at `index`, if it is published, in the lowest bits of what is returned.
-        pub(crate) fn get(&self, index: u32) -> Option<u32> {
-            if index >= self.published() {
+        /// Returns a word in whose lowest bits the entry at `index` is, and how many entries from this one on are
+        /// published; nothing if it is not. Those behind it in its word follow.
+        pub(crate) fn get(&self, index: u32) -> Option<(u32, u32)> {
+            let published = self.published();
+            if index >= published {
                 return None;
             }
             let bit = index.wrapping_mul(self.width);
             let word = (bit / u32::BITS) as usize;
             // SAFETY: By the type's invariants there is a word for each entry that is published.
             let word = unsafe { self.words.get_unchecked(word) };
-            Some(word.load(Ordering::Relaxed).wrapping_shr(bit % u32::BITS))
+            let word = word.load(Ordering::Relaxed).wrapping_shr(bit % u32::BITS);
+            Some((word, published - index))
         }
     }
 }
@@ -1676,8 +1690,8 @@ struct Geometry {
     /// As many ones.
     mask: u32,
     /// Bits that an entry has for itself in a chunk: the first power of two not below `pte_bits`, for no
-    /// division is needed then to find it.
-    width: u32,
+    /// division is needed then to find it. This is the power.
+    width_log2: u32,
     /// A chunk's word whose entries are all 1.
     ones: u32,
 }
@@ -1686,12 +1700,12 @@ impl Geometry {
     /// Returns how entries of `pte_bits` bits, 32 at the most, are packed.
     fn new(pte_bits: NonZeroU32) -> Self {
         let pte_bits = pte_bits.get();
-        let width = pte_bits.next_power_of_two();
+        let width_log2 = pte_bits.next_power_of_two().trailing_zeros();
         Self {
             pte_bits,
             mask: u32::MAX >> (u32::BITS - pte_bits),
-            width,
-            ones: u32::MAX / (u32::MAX >> (u32::BITS - width)),
+            width_log2,
+            ones: u32::MAX / (u32::MAX >> (u32::BITS - (1 << width_log2))),
         }
     }
 
@@ -1716,19 +1730,24 @@ impl Geometry {
         entries.div_ceil(self.fields().get()) as usize
     }
 
+    /// Returns the bits that an entry has in a chunk.
+    fn width(self) -> u32 {
+        1_u32.wrapping_shl(self.width_log2)
+    }
+
     /// Returns the words that a chunk takes.
     fn chunk_words(self) -> usize {
-        (CHUNK_ENTRIES * self.width / u32::BITS) as usize
+        (CHUNK_ENTRIES * self.width() / u32::BITS) as usize
     }
 
     /// Whether a message's words are as a chunk's.
     fn is_the_same_in_chunks(self) -> bool {
-        self.width == self.pte_bits
+        self.width() == self.pte_bits
     }
 
     /// Returns the word that holds an entry of a chunk, and by how many bits it is shifted there.
     fn place(self, index: u32) -> (usize, u32) {
-        let bit = index.wrapping_mul(self.width);
+        let bit = index.wrapping_mul(self.width());
         ((bit / u32::BITS) as usize, bit % u32::BITS)
     }
 
@@ -1737,19 +1756,16 @@ impl Geometry {
         word.wrapping_shr(shift) & self.mask
     }
 
-    /// Whether the entry at `index` of a chunk differs from the one behind it, as far as the word shows in whose lowest
-    /// bits it is.
-    fn differs_from_next(self, index: u32, word: u32) -> bool {
-        let next = index.wrapping_add(1).wrapping_mul(self.width);
-        next % u32::BITS != 0 && (word ^ word.wrapping_shr(self.width)) & self.mask != 0
+    /// Returns how many entries of a chunk's word are `entry`, from its lowest one on.
+    fn same(self, word: u32, entry: u32) -> u32 {
+        let differing = word ^ entry.wrapping_mul(self.ones);
+        differing.trailing_zeros().wrapping_shr(self.width_log2)
     }
 
-    /// Returns how many entries of a chunk's word are `entry`, one after the other from the one on that is shifted
-    /// by so many bits.
-    fn same(self, word: u32, shift: u32, entry: u32) -> u32 {
-        let differing = (word ^ entry.wrapping_mul(self.ones)).wrapping_shr(shift);
-        let bits = differing.trailing_zeros().min(u32::BITS - shift);
-        bits >> self.width.trailing_zeros()
+    /// Returns how many entries, from the one at `index` on, a chunk's word has.
+    fn rest_of_word(self, index: u32) -> u32 {
+        let all = u32::BITS.wrapping_shr(self.width_log2);
+        all.wrapping_sub(index & all.wrapping_sub(1))
     }
 }
 
@@ -1762,7 +1778,7 @@ struct Chunk {
 
 impl Chunk {
     fn new(geometry: Geometry, hits: dm::Count) -> Result<Self, AllocError> {
-        let entries = Entries::new(geometry.width, geometry.chunk_words())?;
+        let entries = Entries::new(geometry.width(), geometry.chunk_words())?;
         Ok(Self { entries, hits })
     }
 
@@ -1807,8 +1823,8 @@ impl Chunk {
         self.entries.publish(first + count);
     }
 
-    /// Returns how many entries, one after the other from `first` on and at most `most`, are `entry`; without that, how
-    /// many were not uploaded.
+    /// Returns how many entries, one after the other from `first` on, which begins a word, and at most `most`, are
+    /// `entry`; without that, how many were not uploaded.
     fn same(&self, geometry: Geometry, first: u32, most: u32, entry: Option<u32>) -> u32 {
         let uploaded = self.entries.published();
         let Some(entry) = entry else {
@@ -1816,14 +1832,13 @@ impl Chunk {
         };
         let most = most.min(uploaded.saturating_sub(first));
         let mut count = 0;
-        let (place, mut shift) = geometry.place(first);
+        let (place, _) = geometry.place(first);
         for word in self.entries.words().get(place..).unwrap_or_default() {
-            let same = geometry.same(word.load(Ordering::Relaxed), shift, entry);
+            let same = geometry.same(word.load(Ordering::Relaxed), entry);
             count += same;
-            if count >= most || same << geometry.width.trailing_zeros() < u32::BITS - shift {
+            if count >= most || same < geometry.rest_of_word(0) {
                 break;
             }
-            shift = 0;
         }
         count.min(most)
     }
@@ -1832,6 +1847,16 @@ impl Chunk {
     fn is_empty(&self) -> bool {
         self.entries.published() == 0
     }
+}
+
+/// A page's entry, and what its word tells of those behind it.
+struct Found<'a> {
+    chunk: &'a Chunk,
+    entry: u32,
+    /// Pages from this one on that have the entry.
+    run: u32,
+    /// Whether there may be more of them.
+    is_open: bool,
 }
 
 /// A page outside of what was uploaded, in the words of the log.
@@ -1941,12 +1966,21 @@ impl PageTable {
         bytes
     }
 
-    /// Returns the chunk that has the entry for `page`, and the word in whose lowest bits the entry is, if it was
-    /// uploaded.
-    fn find(&self, page: u64) -> Option<(&Chunk, u32)> {
+    /// Returns the entry for `page`, if it was uploaded.
+    #[inline(always)]
+    fn find(&self, page: u64) -> Option<Found<'_>> {
         let chunk = self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize)?;
-        let word = chunk.entries.get(page as u32 % CHUNK_ENTRIES)?;
-        Some((chunk, word))
+        let index = page as u32 % CHUNK_ENTRIES;
+        let (word, uploaded) = chunk.entries.get(index)?;
+        let entry = self.geometry.entry(word, 0);
+        let rest = self.geometry.rest_of_word(index);
+        let run = self.geometry.same(word, entry).min(rest);
+        Some(Found {
+            chunk,
+            entry,
+            run: run.min(uploaded),
+            is_open: run == rest && run <= uploaded,
+        })
     }
 
     /// Returns what is said of a page that [`Self::find`] found no entry for.
@@ -1960,10 +1994,10 @@ impl PageTable {
         (!chunk.is_missing() && index >= uploaded).then_some(Stray::Entry { index, uploaded })
     }
 
-    /// Returns the page behind those that have the same entry as `page`, `last` being the last one that is looked at;
-    /// without an entry, behind those that have none.
-    fn end_of_run(&self, page: u64, last: u64, entry: Option<u32>) -> u64 {
-        let mut end = page + 1;
+    /// Returns the first page, from `end` on, that has another entry, or the one behind `last`; without an entry, the
+    /// first that has one.
+    #[inline(never)]
+    fn end_of_run(&self, mut end: u64, last: u64, entry: Option<u32>) -> u64 {
         while end <= last {
             let first = end as u32 % CHUNK_ENTRIES;
             let most = (last - end + 1).min(u64::from(CHUNK_ENTRIES - first)) as u32;
@@ -2780,46 +2814,16 @@ impl Switch {
         })
     }
 
-    /// Returns the route to a device, if there is one of this number, of an I/O that begins in the chunk.
+    /// Returns the route of an I/O to a page with this entry, if there is such a device.
     fn route_to<'a>(
         &'a self,
-        number: u32,
-        chunk: &'a Chunk,
+        found: &Found<'a>,
         devices: &'a KVVec<dm::Device>,
     ) -> Option<dm::Route<'a>> {
         Some(dm::Route {
-            device: devices.get(number as usize)?,
-            counts: [&self.remapped, &chunk.hits],
+            device: devices.get(found.entry as usize)?,
+            counts: [&self.remapped, &found.chunk.hits],
         })
-    }
-
-    /// Returns how many of the `len` sectors from `offset` on are before the page.
-    fn sectors_before(&self, page: u64, offset: u64, len: u32) -> u32 {
-        let sectors = self.page_size.start_of(page).wrapping_sub(offset);
-        sectors.min(len.into()) as u32
-    }
-
-    /// Does what [`dm::Target::run`] does, for any run.
-    #[inline(never)]
-    fn long_run<'a>(
-        &'a self,
-        table: &'a PageTable,
-        offset: u64,
-        len: u32,
-        devices: &'a KVVec<dm::Device>,
-    ) -> (u32, Result<dm::Route<'a>, Option<Stray>>) {
-        let page = self.page_size.page_of(offset);
-        let last = offset.wrapping_add(len.saturating_sub(1).into());
-        let found = table.find(page);
-        let entry = found.map(|(_, word)| table.geometry.entry(word, 0));
-        let end = table.end_of_run(page, self.page_size.page_of(last), entry);
-        let route = match found.zip(entry) {
-            Some(((chunk, _), number)) => self
-                .route_to(number, chunk, devices)
-                .ok_or(Some(Stray::Device { number, offset })),
-            None => Err(table.stray(page)),
-        };
-        (self.sectors_before(end, offset, len), route)
     }
 
     /// Has uploads find the switch.
@@ -2864,8 +2868,7 @@ impl dm::Target for Switch {
         if !self.page_size.holds(page, offset, len) {
             return None;
         }
-        let (chunk, word) = table.find(page)?;
-        self.route_to(table.geometry.entry(word, 0), chunk, devices)
+        self.route_to(&table.find(page)?, devices)
     }
 
     fn run<'a>(
@@ -2879,16 +2882,25 @@ impl dm::Target for Switch {
             return (len, Err(None));
         };
         let page = self.page_size.page_of(offset);
-        // A run of one page mostly shows in the word with its entry.
-        if let Some((chunk, word)) = table.find(page) {
-            let route = self.route_to(table.geometry.entry(word, 0), chunk, devices);
-            if let Some(route) =
-                route.filter(|_| table.geometry.differs_from_next(page as u32, word))
-            {
-                return (self.sectors_before(page + 1, offset, len), Ok(route));
+        let last = offset.wrapping_add(len.saturating_sub(1).into());
+        let last = self.page_size.page_of(last);
+        let (end, route) = match table.find(page) {
+            Some(found) => {
+                let mut end = page + u64::from(found.run);
+                if found.is_open && end <= last {
+                    end = table.end_of_run(end, last, Some(found.entry));
+                }
+                let number = found.entry;
+                let stray = Some(Stray::Device { number, offset });
+                (end, self.route_to(&found, devices).ok_or(stray))
             }
-        }
-        self.long_run(table, offset, len, devices)
+            None => {
+                let end = table.end_of_run(page + 1, last, None);
+                (end, Err(table.stray(page)))
+            }
+        };
+        let sectors = self.page_size.start_of(end).wrapping_sub(offset);
+        (sectors.min(len.into()) as u32, route)
     }
 
     fn strayed(&self, offset: u64, stray: Option<Stray>) {

@@ -2,6 +2,7 @@
 
 //! What nearly every module of Rust's uses.
 
+pub use crate::fmt;
 pub use crate::{
     alloc::{
         flags::*,
@@ -34,7 +35,6 @@ pub use core::{
     },
     pin::Pin, //
 };
-pub use crate::fmt;
 pub use macros::{
     pin_data,
     pinned_drop, //
