@@ -73,9 +73,15 @@ find_packages() {
 	fi
 	stock_packages=()
 	for name in "linux-headers-$1" "${image[@]}" \
-		$(sed -n '/^Depends: /p' <<<"$headers" | grep -oE 'linux-(headers|kbuild)-[^ ,]*'); do
+		$(sed -n '/^Depends: /p' <<<"$headers" | grep -oE 'linux-headers-[^ ,]*'); do
 		stock_packages+=("$name=$version")
 	done
+	# Of this one the archive may have a later version alone, which the headers take.
+	name=$(sed -n '/^Depends: /p' <<<"$headers" | grep -oE 'linux-kbuild-[^ ,]*' || :)
+	if [ -n "$name" ] && has_packages "$name=$version"; then
+		name="$name=$version"
+	fi
+	stock_packages+=(${name:+"$name"})
 	source_packages=("linux-source-$chosen=$version")
 }
 
