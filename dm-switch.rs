@@ -502,6 +502,7 @@ mod dm {
         #[inline(never)]
         fn map_other(&self, mut bio: Bio, offset: u64, reading: Reading) -> c_int {
             if bio.is_flush() {
+                drop(reading);
                 return bio.send_to(self.devices.get(bio.flush_number()));
             }
             let (sectors, route) = self.target.run(offset, bio.len(), &self.devices, &reading);
@@ -1914,7 +1915,7 @@ impl PageTable {
         let table = Self::new(Geometry::of_shape(shape), total)?;
         let table = table
             .with_chunks(chunks_of(&(0..total)))
-            .map_err(|_| ENOMEM)?;
+            .map_err(|refusal| refusal.error())?;
         table.write_many(0..total, (0..shape.dev_count).cycle())?;
         Ok(table)
     }
@@ -2062,6 +2063,7 @@ impl PageTable {
     fn allocate_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         for number in chunks {
             if self.chunks[number].is_missing() {
+                dm::go_on().map_err(|_| Refusal::Killed { number })?;
                 let chunk = Chunk::new(self.geometry, dm::Count::of(&self.hits, number))
                     .and_then(|chunk| Arc::new(chunk, GFP_KERNEL))
                     .map_err(|_| Refusal::NoMemoryForChunk { number })?;
@@ -3180,23 +3182,53 @@ fn header(message: &[u8]) -> abi::IpcPgTable {
 
 /// Why an upload was refused, in the words of the answer.
 enum Refusal {
-    TooShort { nla_len: usize },
-    TooManyEntries { end: u64, total: u32 },
-    InvalidMask { mask: u32, dev_count: u32 },
-    InvalidEntrySize { pte_bits: u32 },
-    Unaligned { first: u32, fields: NonZeroU32 },
-    Incomplete { wanted: usize, nla_len: usize },
-    TooLarge { total: u32 },
-    NoDevice { major: u32, minor: u32 },
+    TooShort {
+        nla_len: usize,
+    },
+    TooManyEntries {
+        end: u64,
+        total: u32,
+    },
+    InvalidMask {
+        mask: u32,
+        dev_count: u32,
+    },
+    InvalidEntrySize {
+        pte_bits: u32,
+    },
+    Unaligned {
+        first: u32,
+        fields: NonZeroU32,
+    },
+    Incomplete {
+        wanted: usize,
+        nla_len: usize,
+    },
+    TooLarge {
+        total: u32,
+    },
+    NoDevice {
+        major: u32,
+        minor: u32,
+    },
     NoMemoryForTable,
-    NoMemoryForChunk { number: usize },
-    UnalignedChunk { first: u32 },
+    NoMemoryForChunk {
+        number: usize,
+    },
+    /// Who sent it does not see this one.
+    Killed {
+        number: usize,
+    },
+    UnalignedChunk {
+        first: u32,
+    },
 }
 
 impl Refusal {
     fn error(&self) -> Error {
         match self {
             Self::NoMemoryForTable | Self::NoMemoryForChunk { .. } => ENOMEM,
+            Self::Killed { .. } => EINTR,
             _ => EINVAL,
         }
     }
@@ -3247,6 +3279,9 @@ impl fmt::Display for Refusal {
             Self::NoMemoryForTable => f.write_str("Cannot allocate Page Table metadata"),
             Self::NoMemoryForChunk { number } => {
                 write!(f, "Cannot allocate Page Table chunk {number}")
+            }
+            Self::Killed { number } => {
+                write!(f, "Killed before Page Table chunk {number} was allocated")
             }
             Self::UnalignedChunk { first } => write!(
                 f,

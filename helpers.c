@@ -214,8 +214,9 @@ struct retired {
 
 /*
  * Bytes that may wait for readers before nothing more is replaced.  Above half
- * of it, those who replace something wait, so that it takes many at once, or
- * some that are killed while they wait, to come to the whole.
+ * of it, those who replace something wait when they return to userland, so that
+ * it takes many at once, many messages in one system call, or some that are
+ * killed while they wait, to come to the whole.
  */
 #define MAX_RETIRED (64L << 20)
 
@@ -225,7 +226,8 @@ static DECLARE_WAIT_QUEUE_HEAD(retired_less);
 
 int helper_begin_retirement(void)
 {
-	retirement = alloc_workqueue("dm_switch", WQ_UNBOUND, 0);
+	/* Who waits for it may be who resumes a device that all other memory waits for. */
+	retirement = alloc_workqueue("dm_switch", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return retirement ? 0 : -ENOMEM;
 }
 
