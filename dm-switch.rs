@@ -1798,11 +1798,16 @@ impl Chunk {
         size_of::<Self>() + geometry.chunk_words() * size_of::<u32>()
     }
 
-    /// Replaces the entries from `first` on. One writer at a time may do so; a reader sees each
-    /// entry as it was or as it is.
-    fn write(&self, geometry: Geometry, first: u32, values: impl Iterator<Item = u32>) {
+    /// Replaces these entries by the next values, as far as there are any. One writer at a time may do so; a reader
+    /// sees each entry as it was or as it is.
+    fn write(
+        &self,
+        geometry: Geometry,
+        entries: Range<u32>,
+        values: &mut impl Iterator<Item = u32>,
+    ) {
         let mut end = 0;
-        for (index, value) in (first..CHUNK_ENTRIES).zip(values) {
+        for (index, value) in entries.zip(values) {
             let (word, shift) = geometry.place(index);
             let word = &self.entries.words()[word];
             let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
@@ -1925,11 +1930,10 @@ impl PageTable {
         let mut chunks = KVVec::new();
         chunks.extend_from_slice(&self.chunks, GFP_KERNEL)?;
         Ok(Self {
-            geometry: self.geometry,
-            total: self.total,
             chunks,
             missing: self.missing.clone(),
             hits: self.hits.clone(),
+            ..*self
         })
     }
 
@@ -2082,20 +2086,16 @@ impl PageTable {
     /// Writes values for these pages into their chunks, which are all there.
     fn write(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) {
         for (chunk, entries) in self.parts(pages) {
-            let values = values.by_ref().take(entries.len());
-            chunk.write(self.geometry, entries.start, values);
+            chunk.write(self.geometry, entries, &mut values);
         }
     }
 
     /// Writes values for so many pages that it may take seconds, likewise. Others get the processor meanwhile; where
     /// the process is killed, this fails with `EINTR`, and the pages from some on stay as they are. May sleep.
     fn write_many(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) -> Result {
-        let mut start = pages.start;
-        while start < pages.end {
+        for (chunk, entries) in self.parts(pages) {
             dm::go_on()?;
-            let last = (start | (CHUNK_ENTRIES - 1)).min(pages.end - 1);
-            self.write(start..last + 1, values.by_ref());
-            start = last + 1;
+            chunk.write(self.geometry, entries, &mut values);
         }
         Ok(())
     }
