@@ -1375,6 +1375,12 @@ mod entries {
             &self.words
         }
 
+        /// Returns which word holds the entry at `index`, and by how many bits it is shifted there.
+        pub(crate) fn place(&self, index: u32) -> (usize, u32) {
+            let bit = index.wrapping_mul(self.width);
+            ((bit / u32::BITS) as usize, bit % u32::BITS)
+        }
+
         /// Returns how many entries readers see.
         pub(crate) fn published(&self) -> u32 {
             self.published.load(Ordering::Acquire)
@@ -1396,11 +1402,10 @@ mod entries {
             if index >= published {
                 return None;
             }
-            let bit = index.wrapping_mul(self.width);
-            let word = (bit / u32::BITS) as usize;
+            let (word, shift) = self.place(index);
             // SAFETY: By the type's invariants there is a word for each entry that is published.
             let word = unsafe { self.words.get_unchecked(word) };
-            let word = word.load(Ordering::Relaxed).wrapping_shr(bit % u32::BITS);
+            let word = word.load(Ordering::Relaxed).wrapping_shr(shift);
             Some((word, published - index))
         }
     }
@@ -1746,12 +1751,6 @@ impl Geometry {
         self.width() == self.pte_bits
     }
 
-    /// Returns the word that holds an entry of a chunk, and by how many bits it is shifted there.
-    fn place(self, index: u32) -> (usize, u32) {
-        let bit = index.wrapping_mul(self.width());
-        ((bit / u32::BITS) as usize, bit % u32::BITS)
-    }
-
     /// Returns the entry of `word` that is shifted by so many bits.
     fn entry(self, word: u32, shift: u32) -> u32 {
         word.wrapping_shr(shift) & self.mask
@@ -1808,7 +1807,7 @@ impl Chunk {
     ) {
         let mut end = 0;
         for (index, value) in entries.zip(values) {
-            let (word, shift) = geometry.place(index);
+            let (word, shift) = self.entries.place(index);
             let word = &self.entries.words()[word];
             let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
             word.store(others | (value << shift), Ordering::Relaxed);
@@ -1819,7 +1818,7 @@ impl Chunk {
 
     /// Replaces the entries from `first` on, which begins a word, with those in the words, likewise.
     fn write_words(&self, geometry: Geometry, first: u32, words: &[u8]) {
-        let (place, _) = geometry.place(first);
+        let (place, _) = self.entries.place(first);
         let words = words.chunks_exact(size_of::<u32>());
         let count = words.len() as u32 * geometry.fields().get();
         for (place, word) in self.entries.words()[place..].iter().zip(words) {
@@ -1838,7 +1837,7 @@ impl Chunk {
         };
         let most = most.min(uploaded.saturating_sub(first));
         let mut count = 0;
-        let (place, _) = geometry.place(first);
+        let (place, _) = self.entries.place(first);
         for word in self.entries.words().get(place..).unwrap_or_default() {
             let same = geometry.same(word.load(Ordering::Relaxed), entry);
             count += same;
@@ -2030,7 +2029,7 @@ impl PageTable {
     /// Returns the entry for `page`, published or not, and 0 where there is none.
     fn entry(&self, page: u32) -> u32 {
         let chunk = &self.chunks[(page >> abi::CHUNK_PTE_SHIFT) as usize];
-        let (word, shift) = self.geometry.place(page % CHUNK_ENTRIES);
+        let (word, shift) = chunk.entries.place(page % CHUNK_ENTRIES);
         let word = chunk.entries.words().get(word);
         word.map_or(0, |word| {
             self.geometry.entry(word.load(Ordering::Relaxed), shift)
