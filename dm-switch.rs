@@ -1112,7 +1112,8 @@ mod dm {
         /// Begins one, and returns `kept`, too: what a caller need not keep itself through the call, costs it less.
         #[inline(always)]
         fn begin_for<T>(kept: *mut T) -> (Self, *mut T) {
-            // SAFETY: As in `begin`; the function only returns the pointer.
+            // SAFETY: The drop ends it, or `Bio::follow`, behind which it is forgotten; the function only returns the
+            // pointer.
             let kept = unsafe { abi::helper_rcu_read_lock_sched_for(kept.cast()) };
             let reading = Self {
                 _thread: PhantomData,
@@ -1122,17 +1123,14 @@ mod dm {
 
         /// Begins one.
         pub(crate) fn begin() -> Self {
-            // SAFETY: The drop ends it, or `Bio::follow`, behind which it is forgotten.
-            unsafe { abi::helper_rcu_read_lock_sched() };
-            Self {
-                _thread: PhantomData,
-            }
+            let (reading, _) = Self::begin_for(core::ptr::null_mut::<()>());
+            reading
         }
     }
 
     impl Drop for Reading {
         fn drop(&mut self) {
-            // SAFETY: `begin` began it, on this thread.
+            // SAFETY: `begin_for` began it, on this thread.
             unsafe { abi::helper_rcu_read_unlock_sched() };
         }
     }

@@ -37,11 +37,6 @@ void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 	bio_set_dev(bio, bdev);
 }
 
-void helper_rcu_read_lock_sched(void)
-{
-	rcu_read_lock_sched();
-}
-
 /* Return the pointer, too, which the caller then need not keep in a register that the call saves. */
 void *helper_rcu_read_lock_sched_for(void *kept)
 {
