@@ -231,8 +231,8 @@ mod dm {
         /// Writes what is measured when a table is loaded, after the target's name and version.
         fn ima(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
 
-        /// The answer to a message. It is written when the arguments are done with, for the kernel has it begin
-        /// where they are.
+        /// The answer to a message. The kernel's buffer for the answer begins where the arguments are, so the answer
+        /// is written only when the arguments are no longer used.
         type Answer: kernel::fmt::Display;
 
         /// Handles `dmsetup message`, and returns the answer where there is one; fails with `EINVAL` on a message that
@@ -523,7 +523,7 @@ mod dm {
             }
         }
 
-        /// Maps a bio whose first sectors, so many, have no route.
+        /// Maps a bio whose first `sectors` sectors have no route; device-mapper sends the rest in another.
         #[cold]
         #[inline(never)]
         fn map_stray(&self, mut bio: Bio, offset: u64, sectors: u32, stray: T::Stray) -> c_int {
@@ -577,8 +577,8 @@ mod dm {
             unsafe { (*self.0).bi_iter.bi_size >> bindings::SECTOR_SHIFT }
         }
 
-        /// Cuts the bio off behind so many sectors, at least 1; device-mapper sends the rest in another. Returns
-        /// whether it is no longer than that now: an atomic write is not cut.
+        /// Shortens the bio to its first `sectors` sectors, at least 1, if it is longer; device-mapper sends the rest
+        /// in another bio. Returns false where it stays longer: an atomic write is not cut.
         fn cut(&mut self, sectors: u32) -> bool {
             // SAFETY: The bio is being mapped, and is cut where it has more sectors than that. `construct` asks
             // for one bio of each kind but flushes, so it is no duplicate, and no target here takes a zoned
@@ -787,7 +787,7 @@ mod dm {
             unsafe {
                 (*ti).private = KBox::into_raw(instance).cast();
                 // Where every target of the table allows it, device-mapper flushes each device once by
-                // itself; in a mixed table it sends so many flushes through the map.
+                // itself; in a mixed table it sends this number of flushes through the map.
                 (*ti).num_flush_bios = flushes;
                 abi::helper_dm_target_flush_bypasses_map(ti);
                 // One each, where all devices take them; the map cuts them between devices.
@@ -1138,7 +1138,7 @@ mod dm {
     /// A value that an [`Rcu`] can hold.
     pub(crate) struct RcuBox<T>(KBox<Node<T>>);
 
-    /// A value, and what it takes to free it behind its readers.
+    /// A value, and what C needs to free it after its last reader.
     #[repr(C)]
     struct Node<T> {
         value: T,
@@ -1358,7 +1358,7 @@ mod entries {
             }
         }
 
-        /// Makes so many words for entries of `width` bits, 1 to 32, none of which is published.
+        /// Allocates `words` words for entries of `width` bits, a power of two up to 32. No entry is published.
         pub(crate) fn new(width: u32, words: usize) -> Result<Self, AllocError> {
             let mut entries = Self::none();
             entries.width = width;
@@ -1368,7 +1368,7 @@ mod entries {
             Ok(entries)
         }
 
-        /// Returns the words, for who knows how entries are packed.
+        /// Returns the words; [`Self::place`] says where in them an entry is.
         pub(crate) fn words(&self) -> &[AtomicU32] {
             &self.words
         }
@@ -1384,7 +1384,7 @@ mod entries {
             self.published.load(Ordering::Acquire)
         }
 
-        /// Has readers see the entries before `end`, which were written.
+        /// Makes the entries before `end`, which must have been written, visible to readers.
         pub(crate) fn publish(&self, end: u32) {
             let end = end.min(self.words.len() as u32 * (u32::BITS / self.width));
             if end > self.published.load(Ordering::Relaxed) {
@@ -1780,7 +1780,7 @@ impl Chunk {
         Ok(Self { entries, hits })
     }
 
-    /// Makes what stands for a chunk that is not there.
+    /// Returns the placeholder for a chunk that was not allocated.
     fn missing(hits: dm::Count) -> Self {
         let entries = Entries::none();
         Self { entries, hits }
@@ -1888,7 +1888,7 @@ struct PageTable {
     /// Entries of the whole table.
     total: u32,
     chunks: KVVec<Arc<Chunk>>,
-    /// What stands in `chunks` for those that are not there.
+    /// The placeholder in `chunks` for those that were not allocated.
     missing: Arc<Chunk>,
     /// I/Os that fell into each chunk; those behind the chunks that an upload's table can have share one count.
     hits: Arc<dm::Counters>,
@@ -1944,7 +1944,8 @@ impl PageTable {
             .map_err(|_| Refusal::NoMemoryForTable)
     }
 
-    /// Has readers get `next` from here on. What only the table before it had is freed behind them.
+    /// Replaces the table that readers get by `next`. What the two do not share is freed after the last reader of the
+    /// old one.
     fn replace(writer: &mut dm::Writer<'_, Self>, next: dm::RcuBox<Self>) {
         let bytes = writer.get().map_or(0, |old| old.bytes_without(&next));
         writer.replace(next, bytes);
