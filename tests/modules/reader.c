@@ -2,22 +2,20 @@
 /*
  * A reader for whom what is freed behind RCU has to wait, as long as a test
  * wants.  Whoever writes to /sys/module/reader/parameters/read is one until it
- * gets a signal, 15 seconds at most, and keeps its processor all the while.  The
- * log says when it begins.
+ * gets a signal, and keeps its processor all the while, of which no watchdog is
+ * to complain.  The log says when it begins.
  */
-#include <linux/jiffies.h>
 #include <linux/module.h>
+#include <linux/nmi.h>
 #include <linux/rcupdate.h>
 #include <linux/sched/signal.h>
 
 static int read(const char *value, const struct kernel_param *param)
 {
-	unsigned long end = jiffies + 15 * HZ;
-
 	rcu_read_lock_sched();
 	pr_info("reader: reads\n");
-	while (!signal_pending(current) && time_before(jiffies, end))
-		cpu_relax();
+	while (!signal_pending(current))
+		touch_softlockup_watchdog();
 	rcu_read_unlock_sched();
 	return 0;
 }
