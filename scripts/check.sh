@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check.sh: run the tests; the one named by TEST in the environment, of which what it prints is shown, or all.
+# check.sh: run the tests, those that TEST in the environment names or all; of one alone, what it prints is shown.
 # The last line is "N passed, N failed", with ", N skipped" where there are tests for another architecture.
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
@@ -42,9 +42,9 @@ said() {
 		{ text = text $0 "\n" } END { printf "%s", text }'
 }
 
-# passed NAME SECONDS FILE: say that a test passed; of one that was asked for, what it printed.
+# passed NAME SECONDS FILE: say that a test passed; where it is the only one, what it printed.
 passed() {
-	if [ -n "${TEST:-}" ]; then
+	if [ "$count" -eq 1 ]; then
 		said "$1" "$3" | grep -v '^dm-switch guest: ' || :
 	fi
 	printf 'ok      %s (%d s)\n' "$1" "$2"
@@ -147,9 +147,15 @@ start() {
 	"$@" &
 }
 
-chosen=$(tests | awk -v name="${TEST:-}" 'name == "" || $2 == name')
-[ -n "$chosen" ] || die "there is no test ${TEST:-}; there are:
-$(tests | sed 's/^[^ ]* /  /')"
+chosen=$(tests)
+read -ra names <<<"${TEST:-}"
+for name in "${names[@]}"; do
+	grep -q " $name\$" <<<"$chosen" || die "there is no test $name; there are:
+$(sed 's/^[^ ]* /  /' <<<"$chosen")"
+done
+if [ ${#names[@]} -gt 0 ]; then
+	chosen=$(awk -v names=" ${names[*]} " 'index(names, " " $2 " ")' <<<"$chosen")
+fi
 count=$(wc -l <<<"$chosen")
 
 once "$modules" "building the modules that tests load" make_modules
