@@ -151,7 +151,7 @@ chosen=$(tests)
 read -ra names <<<"${TEST:-}"
 for name in "${names[@]}"; do
 	grep -q " $name\$" <<<"$chosen" || die "there is no test $name; there are:
-$(sed 's/^[^ ]* /  /' <<<"$chosen")"
+$(awk '{ print "  " $2 }' <<<"$chosen")"
 done
 if [ ${#names[@]} -gt 0 ]; then
 	chosen=$(awk -v names=" ${names[*]} " 'index(names, " " $2 " ")' <<<"$chosen")
