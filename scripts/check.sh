@@ -23,7 +23,7 @@ programs=(swupload fuzz)
 batch=12
 
 # Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
-limit=$((300 * slowness))
+limit=$((600 * slowness))
 
 dir=$(mktemp -d "$cache/check.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
