@@ -48,7 +48,7 @@ prepare_guest() {
 	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
 	join
-	cp "$SWUPLOAD" "$dir/files/usr/bin"
+	cp "$SWUPLOAD" tools/dm-switch-volume "$dir/files/usr/bin"
 	cp tests/lib/init "$dir/files"
 	cp -r tests/sh tests/lib tests/vectors "$@" "$dir/files/t"
 	(cd "$dir/files" && find . | in_root cpio --quiet -o -H newc) >"$dir/files.cpio"

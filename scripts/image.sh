@@ -103,7 +103,7 @@ cp "$programs/usr/bin/busybox" "$image/usr/bin"
 for applet in $(busybox --list | grep -vx busybox); do
 	ln -s busybox "$image/usr/bin/$applet"
 done
-add_programs blkdiscard dash dd dmsetup od setpriv socat xxd
+add_programs blkdiscard dash dd dmsetup flock od setpriv socat xxd
 add_modules brd dm-mod dm-snapshot dm-zero loop null_blk sd_mod virtio_blk
 # Debian's kernels for arm64 have no scsi_debug, and the second one is built into most.
 add_modules_if_any scsi_debug virtio_pci

@@ -37,11 +37,11 @@ shell() {
 	in_root shellcheck compat/*.sh
 	# What the guest's scripts source has other paths there.
 	in_root shellcheck -s sh -e SC1090,SC1091 tests/lib/*.sh tests/lib/init tests/sh/* \
-		tests/package/*.sh tests/package/sh/*
+		tests/package/*.sh tests/package/sh/* tools/dm-switch-volume udev/dm-switch-member udev/hooks/dm-switch
 }
 
 manual() {
-	in_root mandoc -T lint -W warning dm-switch.4 tools/swupload.8
+	in_root mandoc -T lint -W warning dm-switch.4 tools/swupload.8 tools/dm-switch-volume.8
 }
 
 need_root
