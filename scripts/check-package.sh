@@ -24,7 +24,11 @@ machine_packages=(
 	ca-certificates e2fsprogs initramfs-tools systemd-sysv udev dmsetup
 	libnl-genl-3-dev libnl-utils python3-jsonschema python3-pyroute2 python3-yaml
 	iproute2 multipath-tools open-iscsi
+	cryptsetup-bin fdisk lvm2
 )
+
+# The serial numbers of the machine's other disks, of 64 MiB.
+other_disks=(a0 a1 b0 b1 c0 c1)
 
 # Seconds after which a machine that was booted hangs: by far more than it takes.
 limit=1800
@@ -235,19 +239,33 @@ make_disk() {
 	in_machine "$dir" cc -Wall -Wextra -Werror -I /usr/include/libnl3 -o /t/upload /t/upload.c -l nl-genl-3 -l nl-3
 	rm -f "$work/disk"
 	truncate -s 8G "$work/disk"
-	in_machine "$dir" mkfs.ext4 -q -d "/mnt/${dir#"$cache/"}" "/mnt/${work#"$cache/"}/disk"
+	in_machine "$dir" mkfs.ext4 -q -L system -d "/mnt/${dir#"$cache/"}" "/mnt/${work#"$cache/"}/disk"
 	rm -r "$dir/t"
+	for disk in "${other_disks[@]}"; do
+		rm -f "$work/disk-$disk"
+		truncate -s 64M "$work/disk-$disk"
+	done
+}
+
+# initrd RELEASE: the machine's own, which it may have made anew.
+initrd() {
+	in_machine "$dir" debugfs -R "dump /boot/initrd.img-$1 /mnt/${work#"$cache/"}/initrd" "/mnt/${work#"$cache/"}/disk"
 }
 
 # boot RELEASE: boot the machine on the disk with a kernel, and run the tests; boot it again where one of them says
 # so.
 boot() {
+	local disk drives=()
+	for disk in "${other_disks[@]}"; do
+		drives+=(-drive "file=$work/disk-$disk,format=raw,if=none,id=$disk" -device "virtio-blk-pci,drive=$disk,serial=$disk")
+	done
 	: >"$work/output"
 	until grep -qx "dm-switch guest: end" "$work/output"; do
+		initrd "$1"
 		emulate "$work/boot" "$limit" -smp 2 -m 1500 \
-			-kernel "$dir/boot/vmlinuz-$1" -initrd "$dir/boot/initrd.img-$1" \
-			-drive "file=$work/disk,format=raw,if=virtio" \
-			-append "root=/dev/vda rw console=ttyS0 panic=-1 oops=panic log_buf_len=4M systemd.run=/t/guest.sh" || :
+			-kernel "$dir/boot/vmlinuz-$1" -initrd "$work/initrd" \
+			-drive "file=$work/disk,format=raw,if=virtio" "${drives[@]}" \
+			-append "root=LABEL=system rw console=ttyS0 panic=-1 oops=panic log_buf_len=4M systemd.run=/t/guest.sh" || :
 		cat "$work/boot" >>"$work/output"
 		if ! grep -qx "dm-switch guest: \(end\|reboot\)" "$work/boot"; then
 			tail -n 40 "$work/boot.log" "$work/output"

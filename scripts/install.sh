@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # install.sh: put what was built where a machine looks for it: the module into updates/ of its
-# kernel's modules, where it comes before the kernel's own of the same name, swupload, the manual pages
-# and its completion under PREFIX.  Without swupload, if that was not built.  With --undo, take them away from there.
-# DESTDIR stands before all paths.
+# kernel's modules, where it comes before the kernel's own of the same name; swupload with its completion,
+# dm-switch-volume, the unit and the manual pages under PREFIX; the udev rules, and what gets them into an initramfs, where
+# alone udev and initramfs-tools look for them.  Without swupload, if that was not built, the module alone.  With --undo,
+# take them away from there.  DESTDIR stands before all paths.
 
 . "$(dirname "$0")/lib.sh"
 cd "$top"
@@ -12,6 +13,9 @@ cd "$top"
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
 completions=$prefix/share/bash-completion/completions
 modules=${DESTDIR:-}/lib/modules
+udev=${DESTDIR:-}/usr/lib/udev
+hooks=${DESTDIR:-}/usr/share/initramfs-tools/hooks
+units=$prefix/lib/systemd/system
 
 # update RELEASE: have modprobe find the module, or no more.
 update() {
@@ -21,8 +25,9 @@ update() {
 }
 
 if [ "${1:-}" = --undo ]; then
-	rm -f "$prefix/sbin/swupload" "$prefix/share/man/man4/dm-switch.4" "$prefix/share/man/man8/swupload.8" \
-		"$completions/swupload"
+	rm -f "$prefix/sbin"/{swupload,dm-switch-volume} "$prefix/share/man/man4/dm-switch.4" \
+		"$prefix/share/man/man8"/{swupload,dm-switch-volume}.8 "$completions/swupload" "$units/dm-switch"{-members,@}.service \
+		"$udev/dm-switch-member" "$udev/rules.d"/{58,63-z}-dm-switch.rules "$hooks/dm-switch"
 	for module in "$modules"/*/updates/dm-switch.ko; do
 		if [ -e "$module" ]; then
 			rm "$module"
@@ -36,8 +41,12 @@ release=$(grep -aom 1 'vermagic=[^ ]*' dm-switch.ko | cut -d = -f 2)
 install -D -m 644 -t "$modules/$release/updates" dm-switch.ko
 install -D -m 644 -t "$prefix/share/man/man4" dm-switch.4
 if [ -e "$tools/swupload" ]; then
-	install -D -m 755 -t "$prefix/sbin" "$tools/swupload"
-	install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8
+	install -D -m 755 -t "$prefix/sbin" "$tools/swupload" tools/dm-switch-volume
+	install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8 tools/dm-switch-volume.8
+	install -D -m 644 -t "$units" docs/dm-switch-members.service docs/dm-switch@.service
+	install -D -m 755 -t "$udev" udev/dm-switch-member
+	install -D -m 644 -t "$udev/rules.d" udev/58-dm-switch.rules udev/63-z-dm-switch.rules
+	install -D -m 755 -t "$hooks" udev/hooks/dm-switch
 	install -D -m 644 -t "$completions" tools/bash-completion/swupload
 else
 	printf 'dm-switch: swupload is not built, and not installed: make tools builds it\n' >&2
