@@ -44,6 +44,8 @@ module! {
     authors: ["the dm-switch developers"],
     description: "device-mapper target that sends each I/O to the array member owning its page",
     license: "GPL",
+    // What the kernel asks modprobe for when somebody looks for the family.
+    alias: ["net-pf-16-proto-16-family-DM_SWITCH"],
 }
 
 /// What the module registers. Dropped in this order: first no new device, then no new upload, then nothing that

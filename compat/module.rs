@@ -60,13 +60,15 @@ macro_rules! module {
         name: $name:literal,
         authors: [$($author:literal),+ $(,)?],
         description: $description:literal,
-        license: $license:literal $(,)?
+        license: $license:literal,
+        alias: [$($alias:literal),+ $(,)?] $(,)?
     ) => {
         const __LOG_PREFIX: &str = concat!($name, ": ");
 
         $($crate::__module_info!("author", $author);)+
         $crate::__module_info!("description", $description);
         $crate::__module_info!("license", $license);
+        $($crate::__module_info!("alias", $alias);)+
 
         const _: () = {
             use $crate::{bindings, ffi::c_int, init::PinInit, InPlaceModule, ThisModule};
