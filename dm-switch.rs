@@ -2709,6 +2709,7 @@ impl Switch {
         let len = constructor.len();
         let device = constructor
             .take_device(path, start)
+            .inspect_err(|&error| explain_lookup(path, error))
             .map_err(|_| c"Device lookup failed")?;
         if len > device.len() {
             return Err(c"Device too small for target");
@@ -2777,6 +2778,7 @@ impl Switch {
             let start = decimal(start);
             let device = constructor
                 .take_device(path, start.unwrap_or(0))
+                .inspect_err(|&error| explain_lookup(path, error))
                 .map_err(|error| refused(c"Device lookup failed", error))?;
             if start.is_none() {
                 return Err(invalid(c"Invalid device starting offset"));
@@ -3031,6 +3033,24 @@ fn out_of_memory(error: Error) -> dm::ConstructorError {
 fn logged(text: &'static CStr) -> dm::ConstructorError {
     pr_warn!("switch_ctr {}\n", dm::Text(text));
     invalid(text)
+}
+
+/// Writes to the log why a device cannot be opened: device-mapper's text and v3's errno do not say it.
+fn explain_lookup(path: &CStr, error: Error) {
+    let reason = match error {
+        EBUSY => "it is in use: mounted, swap, part of an array, or opened by a process",
+        EINVAL => "it is the mapped device itself",
+        ENOENT | ENODEV | ENXIO => "there is no such device",
+        ENOTBLK => "it is no block device",
+        EROFS => "it is read-only, and the table is not",
+        EACCES | EPERM => "access is denied; a read-only device needs a read-only table",
+        _ => "it cannot be opened",
+    };
+    pr_warn!(
+        "switch_ctr cannot use {}: {reason} (error {})\n",
+        dm::Text(path),
+        error.to_errno()
+    );
 }
 
 /// Returns the decimal number that `arg` is.

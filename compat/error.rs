@@ -40,13 +40,19 @@ pub mod code {
 
     // These are the same for all architectures.
     declare! {
+        EPERM = 1,
+        ENOENT = 2,
         EINTR = 4,
         EIO = 5,
+        ENXIO = 6,
         ENOMEM = 12,
+        EACCES = 13,
+        ENOTBLK = 15,
         EBUSY = 16,
         EEXIST = 17,
         ENODEV = 19,
         EINVAL = 22,
+        EROFS = 30,
         EMSGSIZE = 90,
     }
 }
