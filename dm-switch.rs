@@ -234,7 +234,8 @@ mod dm {
         fn ima(&self, devices: &[Device], line: &mut StatusWriter<'_>) -> fmt::Result;
 
         /// The answer to a message. The kernel's buffer for the answer begins where the arguments are, so the answer
-        /// is written only when the arguments are no longer used.
+        /// is written only when the arguments are no longer used. Writing it fails where the rest does not fit, and
+        /// may sleep.
         type Answer: kernel::fmt::Display;
 
         /// Handles `dmsetup message`, and returns the answer where there is one; fails with `EINVAL` on a message that
@@ -640,8 +641,8 @@ mod dm {
         [min, max]
     }
 
-    /// Writes into the buffer of a status or message ioctl. What does not fit is cut off, and
-    /// device-mapper then has userland ask again with a larger buffer.
+    /// Writes into the buffer of a status or message ioctl. What does not fit is cut off, which is an error, so that
+    /// nothing more is made; device-mapper then has userland ask again with a larger buffer.
     pub(crate) struct StatusWriter<'a> {
         next: *mut u8,
         /// Bytes from `next` on, one of which is for the NUL.
@@ -678,6 +679,9 @@ mod dm {
                     self.next.write(0);
                 }
                 self.room -= len;
+            }
+            if len < text.len() {
+                return Err(fmt::Error);
             }
             Ok(())
         }
@@ -884,7 +888,7 @@ mod dm {
                 }
                 _ => Ok(()),
             };
-            // The writer cuts off and does not fail.
+            // It fails only where the line is cut off.
             let _ = written;
         }
 
@@ -910,7 +914,8 @@ mod dm {
                 // SAFETY: `result` has room for `maxlen` bytes by this function's requirements, and nothing
                 // uses the arguments any more.
                 let mut line = unsafe { StatusWriter::new(result, maxlen) };
-                line.write_fmt(fmt!("{answer}"))?;
+                // It fails where it is cut off, or where the process is killed, which sees no answer.
+                let _ = line.write_fmt(fmt!("{answer}"));
                 // There is an answer in the buffer.
                 Ok(1)
             })
@@ -2019,6 +2024,20 @@ impl PageTable {
         end
     }
 
+    /// Returns the page behind those that have the same entry as `page`, or like it none, up to `last`, and what was
+    /// found for `page`.
+    #[inline]
+    fn run(&self, page: u64, last: u64) -> (u64, Option<Found<'_>>) {
+        let Some(found) = self.find(page) else {
+            return (self.end_of_run(page + 1, last, None), None);
+        };
+        let mut end = page + u64::from(found.run);
+        if found.is_open && end <= last {
+            end = self.end_of_run(end, last, Some(found.entry));
+        }
+        (end, Some(found))
+    }
+
     /// Counts an I/O that fell into the chunk of `page`, where the table has room for such a chunk.
     fn hit(&self, page: u64) {
         let number = (page >> abi::CHUNK_PTE_SHIFT) as usize;
@@ -2227,6 +2246,18 @@ impl Volume {
         ChunkHits(table.map(|table| (table.chunks.len(), table.hits.clone())))
     }
 
+    /// Returns these pages of the page table as it is now, for a message to print. What an upload changes in place
+    /// before a page is printed is printed as it is then.
+    fn page_table(&self, pages: Range<u32>) -> Result<PageList> {
+        let writer = self.table.lock();
+        Ok(PageList {
+            table: writer.get().map(PageTable::share).transpose()?,
+            dev_count: self.shape.dev_count,
+            userland: *self.userland.lock(),
+            pages,
+        })
+    }
+
     /// Does what a message's arguments say, one after the other; those in front of one that is
     /// refused stay done.
     ///
@@ -2336,6 +2367,21 @@ impl Volume {
     }
 }
 
+/// The answer to a message.
+enum Answer {
+    ChunkHits(ChunkHits),
+    PageList(PageList),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChunkHits(hits) => hits.fmt(f),
+            Self::PageList(list) => list.fmt(f),
+        }
+    }
+}
+
 /// The answer to the message `chunk_hits`: the number of chunks, and of the I/Os that fell into each of those that an
 /// upload's table could have. Without a page table it is 0.
 struct ChunkHits(Option<(usize, Arc<dm::Counters>)>);
@@ -2350,6 +2396,114 @@ impl fmt::Display for ChunkHits {
             write!(f, " {}", hits.sum(number))?;
         }
         Ok(())
+    }
+}
+
+/// The answer to the message `page_table`: pages and their entries, as a file that swupload takes. Its first line, a
+/// comment, has the options with which swupload makes the same table.
+struct PageList {
+    /// A table that shares the chunks of the one in force, where there is one.
+    table: Option<PageTable>,
+    dev_count: u32,
+    userland: [u32; 2],
+    /// What is printed, as far as the table has it.
+    pages: Range<u32>,
+}
+
+impl fmt::Display for PageList {
+    /// Gives others the processor, and fails where the process is killed. May sleep.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(table) = &self.table else {
+            return f.write_str("# no page table\n");
+        };
+        let (pte_bits, total) = (table.geometry.pte_bits, table.total);
+        let (dev_count, [first, second]) = (self.dev_count, self.userland);
+        writeln!(
+            f,
+            "# swupload -b {pte_bits} -n {dev_count} -t {total} -u {first:08x},{second:08x}"
+        )?;
+        let mut page = u64::from(self.pages.start);
+        let end = u64::from(self.pages.end.min(total));
+        let mut tokens = Tokens::new(f, page);
+        while page < end {
+            dm::go_on().map_err(|_| fmt::Error)?;
+            let chunk_end = end.min((page | u64::from(CHUNK_ENTRIES - 1)) + 1);
+            while page < chunk_end {
+                let found;
+                (page, found) = table.run(page, chunk_end - 1);
+                page = page.min(chunk_end);
+                tokens.add(found.map(|found| found.entry), page)?;
+            }
+        }
+        tokens.finish()
+    }
+}
+
+/// Writes the tokens of a file that swupload takes.
+struct Tokens<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    /// How many were written.
+    count: u32,
+    /// The page that the next one would be for.
+    next: u64,
+    /// Pages that are not written yet, which have the same entry or none.
+    pages: Range<u64>,
+    entry: Option<u32>,
+}
+
+impl<'a, 'b> Tokens<'a, 'b> {
+    /// Tokens of a line.
+    const A_LINE: u32 = 32;
+
+    /// Begins with the entry of `page`.
+    fn new(f: &'a mut fmt::Formatter<'b>, page: u64) -> Self {
+        Self {
+            f,
+            count: 0,
+            next: 0,
+            pages: page..page,
+            entry: None,
+        }
+    }
+
+    /// Adds the pages before `end` that were not added yet, which have the same entry or none.
+    fn add(&mut self, entry: Option<u32>, end: u64) -> fmt::Result {
+        if entry != self.entry {
+            self.write_pages()?;
+            self.pages.start = self.pages.end;
+            self.entry = entry;
+        }
+        self.pages.end = end;
+        Ok(())
+    }
+
+    fn write_pages(&mut self) -> fmt::Result {
+        let (Some(entry), Range { start, end }) = (self.entry, self.pages.clone()) else {
+            return Ok(());
+        };
+        if start != self.next {
+            self.write(fmt!("@{start}"))?;
+        }
+        self.next = end;
+        match end - start {
+            1 => self.write(fmt!("{entry:x}")),
+            count => self.write(fmt!("{entry:x}*{count}")),
+        }
+    }
+
+    fn write(&mut self, token: fmt::Arguments<'_>) -> fmt::Result {
+        if self.count > 0 {
+            let begins_line = self.count % Self::A_LINE == 0;
+            self.f.write_str(if begins_line { "\n" } else { " " })?;
+        }
+        self.count += 1;
+        self.f.write_fmt(token)
+    }
+
+    /// Writes what is left, and ends the line.
+    fn finish(mut self) -> fmt::Result {
+        self.write_pages()?;
+        self.f.write_str(if self.count > 0 { "\n" } else { "" })
     }
 }
 
@@ -2843,7 +2997,7 @@ impl dm::Target for Switch {
     const OUT_OF_MEMORY: &'static CStr = c"Cannot allocate redirect context";
 
     type Shared = Arc<Volumes>;
-    type Answer = ChunkHits;
+    type Answer = Answer;
     /// Nothing is said of a page of which nothing was uploaded.
     type Stray = Option<Stray>;
 
@@ -2888,20 +3042,14 @@ impl dm::Target for Switch {
         let page = self.page_size.page_of(offset);
         let last = offset.wrapping_add(len.saturating_sub(1).into());
         let last = self.page_size.page_of(last);
-        let (end, route) = match table.find(page) {
+        let (end, found) = table.run(page, last);
+        let route = match found {
             Some(found) => {
-                let mut end = page + u64::from(found.run);
-                if found.is_open && end <= last {
-                    end = table.end_of_run(end, last, Some(found.entry));
-                }
                 let number = found.entry;
                 let stray = Some(Stray::Device { number, offset });
-                (end, self.route_to(&found, devices).ok_or(stray))
+                self.route_to(&found, devices).ok_or(stray)
             }
-            None => {
-                let end = table.end_of_run(page + 1, last, None);
-                (end, Err(table.stray(page)))
-            }
+            None => Err(table.stray(page)),
         };
         let sectors = self.page_size.start_of(end).wrapping_sub(offset);
         (sectors.min(len.into()) as u32, route)
@@ -2969,8 +3117,8 @@ impl dm::Target for Switch {
     }
 
     /// `set_region_mappings` is the kernel's own; `chunk_hits` is answered with the number of chunks
-    /// and the I/Os that fell into each of those that an upload's table could have.
-    fn message(&self, args: &dm::Args<'_>) -> Result<Option<ChunkHits>> {
+    /// and the I/Os that fell into each of those that an upload's table could have; `page_table` with the page table.
+    fn message(&self, args: &dm::Args<'_>) -> Result<Option<Answer>> {
         let name = args.get(0).to_bytes();
         if name.eq_ignore_ascii_case(b"set_region_mappings") {
             self.volume
@@ -2981,13 +3129,20 @@ impl dm::Target for Switch {
                 })?;
             return Ok(None);
         }
-        if args.len() != 1 || name != b"chunk_hits" {
-            pr_warn!(
-                "Unrecognised message received.  There are: set_region_mappings, chunk_hits\n"
-            );
-            return Err(EINVAL);
+        match (name, args.len()) {
+            (b"chunk_hits", 1) => Ok(Some(Answer::ChunkHits(self.volume.chunk_hits()))),
+            (b"page_table", 1..=3) => {
+                let list = self.volume.page_table(pages_of(args)?)?;
+                Ok(Some(Answer::PageList(list)))
+            }
+            _ => {
+                pr_warn!(
+                    "Unrecognised message received.  There are: set_region_mappings, chunk_hits, \
+                     page_table [FIRST [COUNT]]\n"
+                );
+                Err(EINVAL)
+            }
         }
-        Ok(Some(self.volume.chunk_hits()))
     }
 
     /// Uploads are for the live table: from here on for this one, though the one before it has not gone.
@@ -3012,6 +3167,23 @@ impl Drop for Switch {
     fn drop(&mut self) {
         self.volumes.remove(self.volume.device, self.place);
     }
+}
+
+/// Returns the pages that the message `page_table [FIRST [COUNT]]` asks for: from 0 on, and all, where it does not say
+/// that.
+fn pages_of(args: &dm::Args<'_>) -> Result<Range<u32>> {
+    let [first, count] = [(1, 0), (2, u32::MAX)].map(|(index, default)| {
+        if index < args.len() {
+            decimal(args.get(index))
+        } else {
+            Some(default)
+        }
+    });
+    let (Some(first), Some(count)) = (first, count) else {
+        pr_warn!("page_table: FIRST and COUNT are decimal numbers of pages, below 4294967296\n");
+        return Err(EINVAL);
+    };
+    Ok(first..first.saturating_add(count))
 }
 
 /// Refuses a constructor's arguments.
