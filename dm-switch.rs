@@ -13,6 +13,7 @@
 use core::{
     fmt::Write,
     iter,
+    mem::replace,
     num::NonZeroU32,
     ops::Range,
     ptr,
@@ -1081,6 +1082,62 @@ mod dm {
                 count: counters.at(index),
                 counters: counters.clone(),
             }
+        }
+    }
+
+    /// One of two values, which a map reads without a lock while it is exchanged for the other one.
+    ///
+    /// # Invariants
+    ///
+    /// `current` is the address of one of `values`.
+    pub(crate) struct Current<T> {
+        current: AtomicPtr<T>,
+        values: [Arc<T>; 2],
+    }
+
+    impl<T> Current<T> {
+        /// Makes one that is `value`.
+        pub(crate) fn new(value: Arc<T>) -> Self {
+            Self::of([value.clone(), value])
+        }
+
+        /// Returns one that is as this, and can be set to `other`.
+        pub(crate) fn or(self, other: Arc<T>) -> Self {
+            let [value, _] = self.values;
+            Self::of([value, other])
+        }
+
+        fn of(values: [Arc<T>; 2]) -> Self {
+            Self {
+                current: AtomicPtr::new(Self::address(&values[0])),
+                values,
+            }
+        }
+
+        fn address(value: &T) -> *mut T {
+            core::ptr::from_ref(value).cast_mut()
+        }
+
+        /// Returns what it is at first.
+        pub(crate) fn first(&self) -> Arc<T> {
+            self.values[0].clone()
+        }
+
+        /// Makes it `value`, which must be one of the two.
+        pub(crate) fn set(&self, value: &T) {
+            let value = Self::address(value);
+            if self.values.iter().any(|held| Self::address(held) == value) {
+                self.current.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
+    impl<T> Deref for Current<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            // SAFETY: By the type's invariants it is one of the values, which are there for as long as this is.
+            unsafe { &*self.current.load(Ordering::Relaxed) }
         }
     }
 
@@ -2614,18 +2671,38 @@ struct Place {
     begin: u64,
 }
 
+/// What the table of a switch is to its device.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Not live yet.
+    Loaded,
+    Live,
+    /// Not live any more.
+    Replaced,
+}
+
 /// A switch in the list of all of them.
 struct Entry {
     place: Place,
-    /// Whether its table is the live one of its device.
-    live: bool,
+    state: State,
+    /// Pages of the switch.
+    pages: u64,
+    /// What the switch uses when its table is live.
     volume: Arc<Volume>,
+    /// Where `volume` is that of the live table, too: the one that takes its place with the first upload that fits
+    /// this switch, and not the live one.
+    own: Option<Arc<Volume>>,
     next: Link,
 }
 
 impl Entry {
     fn is_at(&self, device: DeviceNumber, place: Place) -> bool {
         self.volume.device == device && self.place == place
+    }
+
+    /// Whether an upload is for as many devices and pages as the switch has.
+    fn fits(&self, upload: &Upload<'_>) -> bool {
+        upload.dev_count == self.volume.shape.dev_count && u64::from(upload.total) == self.pages
     }
 }
 
@@ -2647,16 +2724,18 @@ impl Volumes {
         })
     }
 
-    /// Adds a volume, or once more the one that is at the same place of the live table, or, where no table is live,
-    /// of the loaded one, when both are of one shape and of v3: so a page table outlives a reload. Returns the one
-    /// that was added.
+    /// Adds a switch with its own volume, or with the one that is at the same place of the live table, or, where no
+    /// table is live, of the loaded one, when both are of one shape and of v3: so a page table outlives a reload.
+    /// Returns the one that it has.
     ///
     /// Allocates before it takes the lock: reclaim may need a suspended switch, and the lock is needed to resume it.
-    fn add(&self, place: Place, volume: Arc<Volume>) -> Result<Arc<Volume>> {
+    fn add(&self, place: Place, pages: u64, own: Arc<Volume>) -> Result<Arc<Volume>> {
         let entry = Entry {
             place,
-            live: false,
-            volume,
+            state: State::Loaded,
+            pages,
+            volume: own,
+            own: None,
             next: None,
         };
         let mut entry = KBox::new(entry, GFP_KERNEL)?;
@@ -2670,7 +2749,7 @@ impl Volumes {
                 && other.volume.shape.line == Line::V3
         });
         if let Some(shared) = shared {
-            entry.volume = shared.volume.clone();
+            entry.own = Some(replace(&mut entry.volume, shared.volume.clone()));
         }
         let volume = entry.volume.clone();
         let mut link = &mut *first;
@@ -2699,16 +2778,25 @@ impl Volumes {
         }
     }
 
-    /// Makes a table the live one of its device.
-    fn make_live(&self, device: DeviceNumber, table: usize) {
+    /// Makes the table of a place the live one of its device. Returns the volume of the switch that is there.
+    fn make_live(&self, device: DeviceNumber, place: Place) -> Option<Arc<Volume>> {
         let mut first = self.first.lock();
+        let mut volume = None;
         let mut next = first.as_deref_mut();
         while let Some(entry) = next {
             if entry.volume.device == device {
-                entry.live = entry.place.table == table;
+                if entry.place.table == place.table {
+                    entry.state = State::Live;
+                } else if entry.state == State::Live {
+                    entry.state = State::Replaced;
+                }
+            }
+            if entry.is_at(device, place) {
+                volume = Some(entry.volume.clone());
             }
             next = entry.next.as_deref_mut();
         }
+        volume
     }
 
     /// Returns the device's entries.
@@ -2720,22 +2808,64 @@ impl Volumes {
     /// Returns the first entry of the device's live table, or, where none is live, of the loaded one.
     fn live(first: &Link, device: DeviceNumber) -> Option<&Entry> {
         Self::entries(first, device)
-            .find(|entry| entry.live)
+            .find(|entry| entry.state == State::Live)
             .or_else(|| Self::entries(first, device).next())
     }
 
-    /// Returns the volume that uploads for the device are for.
-    fn find(&self, device: DeviceNumber) -> Option<Arc<Volume>> {
+    /// Returns the first entry of the table that was loaded for the device last, and is not live yet.
+    fn loaded(first: &Link, device: DeviceNumber) -> Option<&Entry> {
+        let loaded = || Self::entries(first, device).filter(|entry| entry.state == State::Loaded);
+        let table = loaded().last()?.place.table;
+        loaded().find(|entry| entry.place.table == table)
+    }
+
+    /// Returns the volume that an upload is for, and whether a loaded switch does not use it yet: that of the live
+    /// table, unless the upload fits the loaded one alone.
+    fn find(&self, device: DeviceNumber, upload: &Upload<'_>) -> Option<(Arc<Volume>, bool)> {
         let first = self.first.lock();
-        Some(Self::live(&first, device)?.volume.clone())
+        let live = Self::live(&first, device)?;
+        let loaded = Self::loaded(&first, device).filter(|loaded| loaded.fits(upload));
+        let entry = match loaded {
+            Some(loaded) if !live.fits(upload) => loaded,
+            _ => live,
+        };
+        Some(match &entry.own {
+            Some(own) if entry.state == State::Loaded => (own.clone(), true),
+            _ => (entry.volume.clone(), false),
+        })
+    }
+
+    /// Has the loaded switch whose own volume this is use it. Returns false where it became live without it.
+    fn use_own(&self, device: DeviceNumber, volume: &Volume) -> bool {
+        let is_it = |other: &Arc<Volume>| ptr::eq(&**other, volume);
+        let mut first = self.first.lock();
+        let mut next = first.as_deref_mut();
+        while let Some(entry) = next {
+            if entry.volume.device == device && entry.state == State::Loaded {
+                if let Some(own) = entry.own.take_if(|own| is_it(own)) {
+                    entry.volume = own;
+                }
+            }
+            next = entry.next.as_deref_mut();
+        }
+        let uses_it = Self::entries(&first, device).any(|entry| is_it(&entry.volume));
+        uses_it
     }
 
     /// Puts an upload into its volume's page table, or leaves everything as it is.
     fn upload(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         let Upload { major, minor, .. } = *upload;
-        self.find((major, minor))
-            .ok_or(Refusal::NoDevice { major, minor })?
-            .apply(upload)
+        let device = (major, minor);
+        loop {
+            let (volume, is_own) = self
+                .find(device, upload)
+                .ok_or(Refusal::NoDevice { major, minor })?;
+            volume.apply(upload)?;
+            // Where the table became live meanwhile, the upload came after that.
+            if !is_own || self.use_own(device, &volume) {
+                return Ok(());
+            }
+        }
     }
 }
 
@@ -2790,7 +2920,7 @@ struct Switch {
     page_size: PageSize,
     /// Pages of the target, the last of which may be a part of one.
     pages: u64,
-    volume: Arc<Volume>,
+    volume: dm::Current<Volume>,
     place: Place,
     volumes: Arc<Volumes>,
     /// I/Os that the page table had a device for.
@@ -2961,7 +3091,7 @@ impl Switch {
         Ok(Self {
             page_size: PageSize::new(shape.page_size),
             pages: constructor.len().div_ceil(shape.page_size.into()),
-            volume: Arc::pin_init(volume, GFP_KERNEL)?,
+            volume: dm::Current::new(Arc::pin_init(volume, GFP_KERNEL)?),
             place: Place {
                 table: constructor.table(),
                 begin: constructor.begin(),
@@ -2986,7 +3116,9 @@ impl Switch {
 
     /// Has uploads find the switch.
     fn join(mut self) -> Result<Self> {
-        self.volume = self.volumes.add(self.place, self.volume.clone())?;
+        let own = self.volume.first();
+        let volume = self.volumes.add(self.place, self.pages, own.clone())?;
+        self.volume = dm::Current::new(volume).or(own);
         Ok(self)
     }
 }
@@ -3147,7 +3279,10 @@ impl dm::Target for Switch {
 
     /// Uploads are for the live table: from here on for this one, though the one before it has not gone.
     fn resume(&self) {
-        self.volumes.make_live(self.volume.device, self.place.table);
+        let volume = self.volumes.make_live(self.volume.device, self.place);
+        if let Some(volume) = volume {
+            self.volume.set(&volume);
+        }
     }
 
     fn prepare_ioctl<'a>(&self, devices: &'a [dm::Device]) -> Result<&'a dm::Device> {

@@ -226,6 +226,7 @@ struct Settings {
     dev_count: Option<u64>,
     page_total: Option<u64>,
     userland: [u32; 2],
+    loaded: bool,
     packed: bool,
     whole: bool,
     free_chunk: Option<u32>,
@@ -240,6 +241,7 @@ fn option_list() -> Options {
         .optopt("b", "pte-bits", "bits of an entry, 1 to 32", "N")
         .optopt("n", "devices", "device count, 1 to 65535", "N")
         .optopt("t", "pages", "total pages of the device", "N")
+        .optflag("l", "loaded", "for the table that is loaded, not live yet")
         .optopt("o", "first-page", "page of FILE's first entry", "N")
         .optopt("u", "userland", "two userland words (hex)", "A,B")
         .optflag("p", "packed", "FILE holds packed 32-bit words")
@@ -269,6 +271,7 @@ fn settings(matches: &Matches) -> Result<Settings, Failure> {
         dev_count: number(matches, "n", "device count", 1..=u16::MAX.into())?,
         page_total: number(matches, "t", "total pages", 1..=u32::MAX.into())?,
         userland: userland(matches)?,
+        loaded: matches.opt_present("l"),
         packed: matches.opt_present("p"),
         whole: matches.opt_present("W"),
         free_chunk,
@@ -281,7 +284,7 @@ fn settings(matches: &Matches) -> Result<Settings, Failure> {
 /// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
 fn operands(matches: &Matches) -> Result<(String, String), Failure> {
     let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
-        ("-r", &["b", "n", "t", "o", "u", "p", "W", "w", "d", "N"])
+        ("-r", &["b", "n", "t", "u", "l", "o", "p", "W", "w", "d", "N"])
     } else if matches.opt_present("d") {
         ("-d", &["o", "p", "W", "w"])
     } else {
@@ -345,6 +348,7 @@ impl Target {
         let name = &settings.device;
         let key = find_device(name)?;
         let (dev, switch) = match (&key, settings.dev_count, settings.page_total) {
+            _ if settings.loaded => find_loaded_switch(name, &key)?,
             (Key::Number(dev), Some(devices), Some(pages)) => (*dev, Switch::v3(devices, pages)),
             _ => find_switch(name, &key)?,
         };
@@ -514,7 +518,33 @@ fn find_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
         let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
         answer = table_status(name, key, flags)?;
     }
-    let (dev, lines) = table_lines(&answer)?;
+    switch_of(name, &answer)
+}
+
+/// The same of the table that is loaded and not live. The kernel takes an upload for that only where the live one has
+/// other devices or pages.
+fn find_loaded_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
+    let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
+    let answer = table_status(name, key, flags)?;
+    let present = u32_at(&answer, DM_FLAGS)?;
+    if present & DM_INACTIVE_PRESENT_FLAG == 0 {
+        return Err(format!("{name}: no table is loaded (dmsetup load?)"));
+    }
+    let (dev, loaded) = switch_of(name, &answer)?;
+    if present & DM_ACTIVE_PRESENT_FLAG != 0 {
+        let live = switch_of(name, &table_status(name, key, DM_STATUS_TABLE_FLAG)?);
+        if live.is_ok_and(|(_, live)| (live.devices, live.pages) == (loaded.devices, loaded.pages)) {
+            return Err(format!(
+                "{name}: the live table has as many devices and pages as the loaded one, and would get the upload"
+            ));
+        }
+    }
+    Ok((dev, loaded))
+}
+
+/// The device's number and its switch, from the answer to DM_TABLE_STATUS.
+fn switch_of(name: &str, answer: &[u8]) -> Result<(dev_t, Switch), String> {
+    let (dev, lines) = table_lines(answer)?;
     let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
     Ok((dev, switch))
 }
