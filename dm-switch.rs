@@ -14,7 +14,10 @@ use core::{
     fmt::Write,
     iter,
     mem::replace,
-    num::NonZeroU32,
+    num::{
+        NonZeroU32,
+        NonZeroU64, //
+    },
     ops::Range,
     ptr,
     str::FromStr,
@@ -1754,7 +1757,7 @@ static_assert!(CHUNK_ENTRIES as u64 == abi::CHUNK_PTE_COUNT as u64);
 #[derive(Clone, Copy, PartialEq)]
 struct Geometry {
     /// Bits of an entry, 1 to 32. In a message as many entries as go into a word are in one.
-    pte_bits: u32,
+    pte_bits: NonZeroU32,
     /// As many ones.
     mask: u32,
     /// Bits that an entry has for itself in a chunk: the first power of two not below `pte_bits`, for no
@@ -1767,11 +1770,10 @@ struct Geometry {
 impl Geometry {
     /// Returns how entries of `pte_bits` bits, 32 at the most, are packed.
     fn new(pte_bits: NonZeroU32) -> Self {
-        let pte_bits = pte_bits.get();
-        let width_log2 = pte_bits.next_power_of_two().trailing_zeros();
+        let width_log2 = pte_bits.get().next_power_of_two().trailing_zeros();
         Self {
             pte_bits,
-            mask: u32::MAX >> (u32::BITS - pte_bits),
+            mask: u32::MAX >> (u32::BITS - pte_bits.get()),
             width_log2,
             ones: u32::MAX / (u32::MAX >> (u32::BITS - (1 << width_log2))),
         }
@@ -1810,7 +1812,7 @@ impl Geometry {
 
     /// Whether a message's words are as a chunk's.
     fn is_the_same_in_chunks(self) -> bool {
-        self.width() == self.pte_bits
+        self.width() == self.pte_bits.get()
     }
 
     /// Returns the entry of `word` that is shifted by so many bits.
@@ -2257,6 +2259,16 @@ impl Volume {
         })
     }
 
+    /// Whether an upload is for as many devices, and its table as large, as the page table in force.
+    fn has_table_of(&self, upload: &Upload<'_>) -> bool {
+        let reading = dm::Reading::begin();
+        upload.dev_count == self.shape.dev_count
+            && self
+                .table
+                .read(&reading)
+                .is_some_and(|table| table.total == upload.total)
+    }
+
     /// Puts an upload into the page table, or leaves everything as it is.
     fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         if upload.count == 0 && upload.first % CHUNK_ENTRIES != 0 {
@@ -2474,14 +2486,15 @@ impl fmt::Display for PageList {
             return f.write_str("# no page table\n");
         };
         let (pte_bits, total) = (table.geometry.pte_bits, table.total);
-        let (dev_count, [first, second]) = (self.dev_count, self.userland);
+        let dev_count = self.dev_count.min(table.geometry.mask.saturating_add(1));
+        let [first, second] = self.userland;
         writeln!(
             f,
             "# swupload -b {pte_bits} -n {dev_count} -t {total} -u {first:08x},{second:08x}"
         )?;
         let mut page = u64::from(self.pages.start);
         let end = u64::from(self.pages.end.min(total));
-        let mut tokens = Tokens::new(f, page);
+        let mut tokens = Tokens::new(f, table.geometry.fields(), page);
         while page < end {
             dm::go_on().map_err(|_| fmt::Error)?;
             let chunk_end = end.min((page | u64::from(CHUNK_ENTRIES - 1)) + 1);
@@ -2499,6 +2512,8 @@ impl fmt::Display for PageList {
 /// Writes the tokens of a file that swupload takes.
 struct Tokens<'a, 'b> {
     f: &'a mut fmt::Formatter<'b>,
+    /// Entries of a word: at a multiple of them swupload can go on behind a gap.
+    fields: NonZeroU32,
     /// How many were written.
     count: u32,
     /// The page that the next one would be for.
@@ -2513,9 +2528,10 @@ impl<'a, 'b> Tokens<'a, 'b> {
     const A_LINE: u32 = 32;
 
     /// Begins with the entry of `page`.
-    fn new(f: &'a mut fmt::Formatter<'b>, page: u64) -> Self {
+    fn new(f: &'a mut fmt::Formatter<'b>, fields: NonZeroU32, page: u64) -> Self {
         Self {
             f,
+            fields,
             count: 0,
             next: 0,
             pages: page..page,
@@ -2535,10 +2551,19 @@ impl<'a, 'b> Tokens<'a, 'b> {
     }
 
     fn write_pages(&mut self) -> fmt::Result {
-        let (Some(entry), Range { start, end }) = (self.entry, self.pages.clone()) else {
+        let (Some(entry), Range { mut start, end }) = (self.entry, self.pages.clone()) else {
             return Ok(());
         };
         if start != self.next {
+            // A page that has no entry is where one with a 0 is.
+            let fields = NonZeroU64::from(self.fields);
+            let word = start.wrapping_add(fields.get() - 1) / fields * fields.get();
+            if entry == 0 && word <= end {
+                start = word;
+            }
+            if start == end {
+                return Ok(());
+            }
             self.write(fmt!("@{start}"))?;
         }
         self.next = end;
@@ -2807,49 +2832,55 @@ impl Volumes {
 
     /// Returns the first entry of the device's live table, or, where none is live, of the loaded one.
     fn live(first: &Link, device: DeviceNumber) -> Option<&Entry> {
-        Self::entries(first, device)
-            .find(|entry| entry.state == State::Live)
-            .or_else(|| Self::entries(first, device).next())
+        let in_state = |state| Self::entries(first, device).find(move |entry| entry.state == state);
+        in_state(State::Live).or_else(|| in_state(State::Loaded))
     }
 
-    /// Returns the first entry of the table that was loaded for the device last, and is not live yet.
-    fn loaded(first: &Link, device: DeviceNumber) -> Option<&Entry> {
-        let loaded = || Self::entries(first, device).filter(|entry| entry.state == State::Loaded);
-        let table = loaded().last()?.place.table;
-        loaded().find(|entry| entry.place.table == table)
+    /// Returns the first entry of a loaded table that an upload fits: of the one that was loaded last. More than one is
+    /// there while the next one is being constructed.
+    fn loaded<'a>(first: &'a Link, device: DeviceNumber, upload: &Upload<'_>) -> Option<&'a Entry> {
+        let entries = || Self::entries(first, device);
+        let is_first = |entry: &&Entry| {
+            let mut of_table = entries().filter(|other| other.place.table == entry.place.table);
+            of_table.next().is_some_and(|other| ptr::eq(other, *entry))
+        };
+        entries()
+            .filter(|entry| entry.state == State::Loaded && entry.fits(upload))
+            .filter(is_first)
+            .last()
     }
 
     /// Returns the volume that an upload is for, and whether a loaded switch does not use it yet: that of the live
-    /// table, unless the upload fits the loaded one alone.
+    /// table, unless the upload fits a loaded one alone.
     fn find(&self, device: DeviceNumber, upload: &Upload<'_>) -> Option<(Arc<Volume>, bool)> {
         let first = self.first.lock();
         let live = Self::live(&first, device)?;
-        let loaded = Self::loaded(&first, device).filter(|loaded| loaded.fits(upload));
-        let entry = match loaded {
-            Some(loaded) if !live.fits(upload) => loaded,
-            _ => live,
-        };
-        Some(match &entry.own {
-            Some(own) if entry.state == State::Loaded => (own.clone(), true),
-            _ => (entry.volume.clone(), false),
-        })
+        if !live.fits(upload) && !live.volume.has_table_of(upload) {
+            if let Some(loaded) = Self::loaded(&first, device, upload) {
+                let own = loaded.own.as_ref();
+                return Some((own.unwrap_or(&loaded.volume).clone(), own.is_some()));
+            }
+        }
+        Some((live.volume.clone(), false))
     }
 
-    /// Has the loaded switch whose own volume this is use it. Returns false where it became live without it.
+    /// Has the loaded switch whose own volume this is use it. Returns false where its table became live without it.
     fn use_own(&self, device: DeviceNumber, volume: &Volume) -> bool {
-        let is_it = |other: &Arc<Volume>| ptr::eq(&**other, volume);
+        let is_it = |own: &mut Arc<Volume>| ptr::eq(&**own, volume);
         let mut first = self.first.lock();
         let mut next = first.as_deref_mut();
         while let Some(entry) = next {
-            if entry.volume.device == device && entry.state == State::Loaded {
-                if let Some(own) = entry.own.take_if(|own| is_it(own)) {
+            if entry.volume.device == device && entry.own.as_mut().is_some_and(is_it) {
+                if entry.state != State::Loaded {
+                    return false;
+                }
+                if let Some(own) = entry.own.take() {
                     entry.volume = own;
                 }
             }
             next = entry.next.as_deref_mut();
         }
-        let uses_it = Self::entries(&first, device).any(|entry| is_it(&entry.volume));
-        uses_it
+        true
     }
 
     /// Puts an upload into its volume's page table, or leaves everything as it is.
@@ -2861,7 +2892,7 @@ impl Volumes {
                 .find(device, upload)
                 .ok_or(Refusal::NoDevice { major, minor })?;
             volume.apply(upload)?;
-            // Where the table became live meanwhile, the upload came after that.
+            // Where the table became live meanwhile, the upload comes after that.
             if !is_own || self.use_own(device, &volume) {
                 return Ok(());
             }
@@ -3494,7 +3525,7 @@ impl<'a> Upload<'a> {
         let there = &self.words[start..self.words.len().min(start + size_of::<u32>())];
         let mut word = [0; size_of::<u32>()];
         word[..there.len()].copy_from_slice(there);
-        let shift = index % fields * self.geometry.pte_bits;
+        let shift = index % fields * self.geometry.pte_bits.get();
         self.geometry.entry(u32::from_ne_bytes(word), shift)
     }
 }

@@ -284,9 +284,15 @@ fn settings(matches: &Matches) -> Result<Settings, Failure> {
 /// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
 fn operands(matches: &Matches) -> Result<(String, String), Failure> {
     let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
-        ("-r", &["b", "n", "t", "u", "l", "o", "p", "W", "w", "d", "N"])
+        (
+            "-r",
+            &["b", "n", "t", "u", "l", "o", "p", "W", "w", "d", "N"],
+        )
     } else if matches.opt_present("d") {
-        ("-d", &["o", "p", "W", "w"])
+        ("-d", &["l", "o", "p", "W", "w"])
+    } else if matches.opt_present("l") {
+        // The kernel knows the table by these.
+        ("-l", &["n", "t"])
     } else {
         ("", &[])
     };
@@ -532,8 +538,11 @@ fn find_loaded_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> 
     }
     let (dev, loaded) = switch_of(name, &answer)?;
     if present & DM_ACTIVE_PRESENT_FLAG != 0 {
-        let live = switch_of(name, &table_status(name, key, DM_STATUS_TABLE_FLAG)?);
-        if live.is_ok_and(|(_, live)| (live.devices, live.pages) == (loaded.devices, loaded.pages)) {
+        let (_, lines) = table_lines(&table_status(name, key, DM_STATUS_TABLE_FLAG)?)?;
+        // Of several switches the kernel looks at the first.
+        let live = lines.iter().find(|(_, target, _)| target == "switch");
+        let live = live.and_then(|(length, _, arguments)| switch(*length, arguments).ok());
+        if live.is_some_and(|live| (live.devices, live.pages) == (loaded.devices, loaded.pages)) {
             return Err(format!(
                 "{name}: the live table has as many devices and pages as the loaded one, and would get the upload"
             ));
