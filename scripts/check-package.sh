@@ -117,14 +117,15 @@ run_commands() {
 	done
 }
 
-# files: what is on the machine, less what apt, dpkg and the log keep of what was installed before, and less
-# the key that dkms makes at its first build and keeps.
+# files: what is on the machine, less what apt, dpkg and the log keep of what was installed before, less the key that
+# dkms makes at its first build and keeps, and less the size of initial file systems, which is another each time.
 files() {
 	(
 		cd "$dir"
 		find . \( -path ./var/log -o -path ./var/cache -o -path ./var/lib/apt -o -path './var/lib/dkms/mok.*' \
 			-o -path './var/lib/dpkg/*-old' -o -path ./var/lib/dpkg/status \) -prune -o \
-			\( -type f -printf '%p %m %U:%G %s\n' -o -printf '%p %y %m %U:%G %l\n' \) | sort
+			\( -type f -printf '%p %m %U:%G %s\n' -o -printf '%p %y %m %U:%G %l\n' \) |
+			sed 's,^\(\./boot/initrd\..*\) [0-9]*$,\1,' | sort
 	)
 }
 
@@ -305,12 +306,17 @@ refuse() {
 	mv "$dir/usr/bin/no-bindgen" "$dir/usr/bin/bindgen"
 }
 
+# packages: those that are installed on the machine.
+packages() {
+	in_machine "$dir" dpkg-query -W -f "\${binary:Package}\n" | sort
+}
+
 purge() {
-	local release
+	local added
 	run_commands README.md purge
-	for release in "${newer[@]}"; do
-		apt "$dir" purge "linux-*-$release" "linux-*-${release%-amd64}*"
-	done
+	# The kernels, and what they need.
+	mapfile -t added < <(packages | comm -13 "$work/packages" -)
+	apt "$dir" purge "${added[@]}"
 	same_files
 }
 
@@ -367,6 +373,7 @@ check_suite() {
 	# Debian 12 has none.
 	mkdir -p "$dir/etc/depmod.d"
 	files >"$work/before"
+	packages >"$work/packages"
 	check "building with DKMS from the tarball" plain
 	printf 'dm-switch: DKMS took %s\n' "$(tail -n 1 "$work/measured")" >&2
 	check "building in a checkout" checkout
