@@ -111,7 +111,7 @@ check_bindgen() {
 check_flags() {
 	dir=$(mktemp -d)
 	trap 'rm -rf "$dir"' EXIT
-	if ! said=$("$(dirname "$0")/flags.sh" "$config" "$rustc" "$dir" 2>&1); then
+	if ! said=$(sh "$(dirname "$0")/flags.sh" "$config" "$rustc" "$dir" 2>&1); then
 		said=$(printf '%s\n' "$said" | tail -n 1)
 		refuse "${said#dm-switch: }"
 	fi

@@ -275,22 +275,29 @@ boot() {
 	done
 }
 
-# refuses TEXT: DKMS makes no module for a kernel that is installed, and says why; the installation of the kernel goes on
-# and DKMS keeps nothing.  The kernel is another name of the machine's own, with the headers in $headers.
+# refuses TEXT [COMMANDS]: DKMS makes no module for a kernel that is installed, and says why; the installation of the
+# kernel goes on, and DKMS keeps its log alone.  The kernel is another name of the machine's own, with the headers in
+# $headers; the commands are run there before.
 refuses() {
-	local release=$own-refused said status=0
+	local release=$own-refused said
 	mkdir "$dir/usr/lib/modules/$release"
 	ln -s "${headers#"$dir"}" "$dir/usr/lib/modules/$release/build"
-	said=$(in_machine "$dir" /etc/kernel/postinst.d/dkms "$release" 2>&1) || status=$?
+	said=$(in_machine "$dir" bash -ec "${2:-}
+		/etc/kernel/postinst.d/dkms $release
+		cd /var/lib/dkms/dm-switch/$version
+		[ ! -e $release ]
+		echo left: build/*" 2>&1) || {
+		echo "$said"
+		return 1
+	}
 	echo "$said"
 	rm -r "$dir/usr/lib/modules/$release"
 	tr -s '\n ' '  ' <<<"$said" | grep -qF "dm-switch is not built for the kernel $release: $1"
-	[ ! -e "$dir/var/lib/dkms/dm-switch/$version/$release" ]
-	# Debian 12's DKMS does not go on.
-	[ "$status" -eq 0 ] || [ "$suite" = bookworm ]
+	grep -qx "left: build/make.log" <<<"$said"
 }
 
-# refuse: kernels and machines that no module can be built on.  tests/host/missing has the other reasons.
+# refuse: kernels and machines that no module can be built on.  tests/host/missing and tests/host/dkms have the other
+# reasons.
 refuse() {
 	local headers=$dir/usr/src/refused
 	cp -a "$dir/usr/src/linux-headers-$own" "$headers"
@@ -304,6 +311,11 @@ refuse() {
 	mv "$dir/usr/bin/bindgen" "$dir/usr/bin/no-bindgen"
 	refuses "there is no bindgen: install the package bindgen"
 	mv "$dir/usr/bin/no-bindgen" "$dir/usr/bin/bindgen"
+	refuses "there is no space left in /var/lib/dkms" "mount -t tmpfs -o size=16M none /var/lib/dkms
+		dkms add dm-switch/$version"
+	refuses "/var/lib/dkms/dm-switch/$version/build, from where the compiler loads a library, is on a file system that" \
+		"mount --bind /var/lib/dkms /var/lib/dkms
+		mount -o remount,bind,noexec /var/lib/dkms"
 }
 
 # packages: those that are installed on the machine.

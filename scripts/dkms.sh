@@ -1,15 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# dkms.sh RELEASE HEADERS: look whether the module can be built for the kernel RELEASE, whose headers are in HEADERS.
-# DKMS runs this in its copy of the module's source, before it builds.
+# dkms.sh build RELEASE HEADERS: build the module for the kernel RELEASE, whose headers are in HEADERS.  DKMS runs this
+# in its copy of the source, before its MAKE, which then finds the module there.
+# dkms.sh undo RELEASE ARCH: DKMS runs this when it has installed the module for a kernel.
 #
-# Where the module cannot be built, this says why, and the exit status is 77, with which DKMS goes on without the
-# module: neither DKMS nor apt fails for that.  (DKMS before 3.1 ignores the status.  It builds, and fails.)
+# If a MAKE of DKMS's fails, whatever the reason, so does the installation of the package that it runs for: a kernel
+# stays half configured.  A build that fails here says why, and its status is 77, with which DKMS 3.1 and newer go on
+# without the module.  Older ones (Debian 12) ignore the status.  They get an empty file for a module, which the second
+# command takes away again.
 
 set -euo pipefail
 
-release=$1 headers=$2
+command=$1 release=$2
+# The module's directory in DKMS's tree.  DKMS calls this by its link to the source, which is where programs are: its
+# copy, `build`, may be on a file system without programs, and is incomplete where there is no space.
+top=${0%/source/scripts/dkms.sh}
+top=${top%/build/..}
 
 # output_of_dkms: where DKMS itself prints, if it has a log for what this script prints.
 output_of_dkms() {
@@ -21,19 +28,79 @@ output_of_dkms() {
 	echo "/proc/$pid/fd/2"
 }
 
+# clear [NAME]: delete all of DKMS's copy of the source, more than 100 MB after a build, but the log and this file.
+clear() {
+	find . -mindepth 1 ! -name make.log ! -name "${1:-make.log}" -delete
+}
+
 # skip REASON: say why there is no module for this kernel, in the log and on the terminal.
 skip() {
 	local text output
-	text=$(fmt -w 78 <<<"dm-switch is not built for the kernel $release: $1.  This machine stays as it was; \
-when that is no more so, \"dkms autoinstall -k $release\" builds the module.")
-	printf '\n%s\n\n' "$text" >&2
+	text=$(echo "dm-switch is not built for the kernel $release: $1.  This machine stays as it was; when that is no more \
+so, \"dkms autoinstall -k $release\" builds the module." | fmt -w 78) || text=$1
+	printf '\n%s\n\n' "$text" >&2 || :
 	if output=$(output_of_dkms); then
 		printf '\n%s\n\n' "$text" 2>/dev/null >>"$output" || :
+	else
+		: >dm-switch.ko || :
 	fi
 	exit 77
 }
 
-# Where make stops for another reason, so does the build, and DKMS shows its log.
-said=$(make -C "$headers" "M=$PWD" CHECK_ONLY=y modules 2>&1) || :
-reason=$(sed -n 's/.*\*\*\* dm-switch: \(.*\)\.  Stop\.$/\1/p' <<<"$said")
-[ -z "$reason" ] || skip "$reason"
+# first PATTERN TEXT: the first line of the text that matches.
+first() {
+	printf '%s\n' "$2" | awk -v pattern="$1" '$0 ~ pattern && !found++'
+}
+
+# why TEXT: the reason why a build failed, out of what it printed.
+why() {
+	local line
+	line=$(first '\\*\\*\\* dm-switch: ' "$1" | sed 's/.*\*\*\* dm-switch: \(.*\)\.  Stop\.$/\1/')
+	if [ -n "$line" ]; then
+		echo "$line"
+		return
+	fi
+	line=$(first 'No space left|I/O error|Killed|SIGKILL|[Oo]ut of memory|allocat.*(memory|failed)' "$1")
+	case $line in
+	*"No space"* | *"I/O error"*) echo "there is no space left in $PWD, where a build takes up to 300 MB" ;;
+	?*) echo "the compiler, which takes up to 1 GB of memory, did not get it (\"$line\")" ;;
+	*)
+		line=$(first '^(.*[^a-z])?[Ee]rror' "$1")
+		echo "the build failed (\"$line\"; $PWD/make.log has all that it printed)"
+		;;
+	esac
+}
+
+build() {
+	local headers=$1 arguments=() said='' reason
+	# Whatever goes wrong in here.
+	trap 'exit 77' EXIT
+	cd "$top/build"
+	if grep -q '^CONFIG_CC_IS_CLANG=y' "$headers/include/config/auto.conf"; then
+		arguments+=(LLVM=1)
+	fi
+	if [ -e scripts/dkms.sh ] && [ ! -x scripts/dkms.sh ]; then
+		reason="$PWD, from where the compiler loads a library, is on a file system that is mounted noexec"
+	elif said=$(make -C "$headers" "M=$PWD" "-j$(nproc)" "${arguments[@]}" modules 2>&1); then
+		clear dm-switch.ko
+		printf '%s\n' "$said" >>make.log || :
+		trap - EXIT
+		return
+	else
+		reason=$(why "$said")
+	fi
+	clear || :
+	printf '%s\n' "$said" >>make.log || :
+	skip "$reason"
+}
+
+undo() {
+	local built=$top/$release/$1 module
+	module=$(echo "$built/module/dm-switch.ko"*)
+	if [ -z "$(modinfo -F version "$module" 2>/dev/null)" ]; then
+		install -D -m 644 -t "$top/build" "$built/log/make.log" || :
+		dkms unbuild "dm-switch/$(basename "$top")" -k "$release" -a "$1" >/dev/null
+	fi
+}
+
+"$command" "$3"
