@@ -179,20 +179,37 @@ in_checkout() {
 
 # checkout: make builds the module against the headers that are installed, and root installs it.
 checkout() {
-	local tree=/lib/modules/$own/build
+	local tree=/lib/modules/$own/build program
 	scripts/dist.sh "$dir/opt"
 	tar -xf "$dir/opt/dm-switch-$version.tar.gz" -C "$dir/opt"
 	chown -R 1000:1000 "$dir/opt/dm-switch-$version"
 	in_checkout make "KDIR=$tree"
 	in_checkout make install "KDIR=$tree" DESTDIR=/tmp/installed
-	in_machine "$dir" --unshare-net --chdir "/opt/dm-switch-$version" make install "KDIR=$tree"
+	# In the place of make tools, which takes a build root.
+	command install -D /dev/null "$dir/opt/cache/dm-switch/$(basename "$tools")/swupload"
+	in_machine "$dir" --unshare-net --setenv XDG_CACHE_HOME /opt/cache --chdir "/opt/dm-switch-$version" \
+		make install "KDIR=$tree"
+	# Whatever depmod's search order is.
+	echo "search built-in updates" >"$dir/etc/depmod.d/search.conf"
+	in_machine "$dir" depmod "$own"
 	expect "the module" "/lib/modules/$own/updates/dm-switch.ko" "$(find_module "$own")"
-	in_machine "$dir" --chdir "/opt/dm-switch-$version" make uninstall
-	rm -r "$dir/tmp/installed" "$dir/opt/dm-switch-$version" "$dir/opt/dm-switch-$version.tar.gz"
+	rm "$dir/etc/depmod.d/search.conf"
+	mkdir "$dir/opt/bin"
+	for program in dmsetup udevadm systemctl; do
+		echo "echo $program \$1 >>/run/log" >"$dir/opt/bin/$program"
+	done
+	chmod +x "$dir"/opt/bin/*
+	expect "what make uninstall does" "dmsetup info udevadm control udevadm trigger systemctl daemon-reload" \
+		"$(in_machine "$dir" --setenv PATH /opt/bin:/usr/sbin:/usr/bin --chdir "/opt/dm-switch-$version" bash -ec \
+			"mkdir -p /run/udev /run/systemd/system
+			touch /run/udev/control /run/dm-switch.lock
+			make uninstall >&2
+			paste -s -d ' ' /run/log")"
+	rm -r "$dir"/opt/{bin,cache} "$dir/tmp/installed" "$dir/opt/dm-switch-$version" "$dir/opt/dm-switch-$version.tar.gz"
 	# Directories that are empty now, and were not there.
 	(
 		cd "$dir"
-		find ./usr/local "./usr/lib/modules/$own/updates" -depth -type d -empty \
+		find ./usr/local ./usr/lib/depmod.d "./usr/lib/modules/$own/updates" -depth -type d -empty \
 			! -exec grep -qF "{} d " "$work/before" \; -delete
 	)
 	same_files
