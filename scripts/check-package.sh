@@ -328,6 +328,14 @@ refuse() {
 	mv "$dir/usr/bin/bindgen" "$dir/usr/bin/no-bindgen"
 	refuses "there is no bindgen: install the package bindgen"
 	mv "$dir/usr/bin/no-bindgen" "$dir/usr/bin/bindgen"
+	# The kernel that runs is the machine's own where its modules are there.
+	mkdir "$dir/usr/lib/modules/$(uname -r)"
+	command install -m 755 /dev/stdin "$dir/usr/bin/mokutil" <<-'END'
+		#!/bin/sh
+		[ "$1" = --sb-state ] && echo "SecureBoot enabled" || echo "$2 is not enrolled"
+	END
+	refuses "secure boot is on, and the key with which DKMS signs modules is not enrolled"
+	rm -r "$dir/usr/lib/modules/$(uname -r)" "$dir/usr/bin/mokutil"
 	refuses "there is no space left in /var/lib/dkms" "mount -t tmpfs -o size=16M none /var/lib/dkms
 		dkms add dm-switch/$version"
 	refuses "/var/lib/dkms/dm-switch/$version/build, from where the compiler loads a library, is on a file system that" \

@@ -71,8 +71,17 @@ why() {
 	esac
 }
 
+# not_enrolled: set key to the certificate of the key with which DKMS signs modules; secure boot is on, and that is not
+# enrolled.  Where the kernel that runs is not this system's, this is an image for another machine.
+not_enrolled() {
+	key=$(sed -n 's/^ *mok_certificate=//p' /etc/dkms/framework.conf{,.d/*.conf} 2>/dev/null | tail -n 1 | tr -d \'\")
+	key=${key:-/var/lib/dkms/mok.pub}
+	[ -e "/lib/modules/$(uname -r)" ] && [ "$(mokutil --sb-state 2>/dev/null)" = "SecureBoot enabled" ] &&
+		mokutil --test-key "$key" 2>/dev/null | grep -Eq 'is not enrolled|in the enrollment request'
+}
+
 build() {
-	local headers=$1 arguments=() said='' reason
+	local headers=$1 arguments=() said='' reason key
 	# Whatever goes wrong in here.
 	trap 'exit 77' EXIT
 	cd "$top/build"
@@ -81,6 +90,9 @@ build() {
 	fi
 	if [ -e scripts/dkms.sh ] && [ ! -x scripts/dkms.sh ]; then
 		reason="$PWD, from where the compiler loads a library, is on a file system that is mounted noexec"
+	elif not_enrolled; then
+		reason="secure boot is on, and the key with which DKMS signs modules is not enrolled, so the kernel would \
+load neither this module nor, in its place, its own: \"mokutil --import $key\" and a reboot enroll the key"
 	elif said=$(make -C "$headers" "M=$PWD" "-j$(nproc)" "${arguments[@]}" modules 2>&1); then
 		clear dm-switch.ko
 		printf '%s\n' "$said" >>make.log || :
