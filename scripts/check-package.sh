@@ -70,6 +70,11 @@ newest() {
 	done
 }
 
+# flavours RELEASE: the same kernel for machines in clouds, and for real time.
+flavours() {
+	printf '%s\n' "${1%-"$architecture"}"-{cloud,rt}"-$architecture"
+}
+
 # get_ynl DIR SERIES: the kernel's ynl, from the source of this series, into /opt/linux.
 get_ynl() {
 	mkdir "$1/opt/package" "$1/opt/linux"
@@ -101,6 +106,9 @@ make_machine() {
 	apt "$dir" satisfy "$dependencies"
 	get_ynl "$dir" "${list[1]}"
 	apt "$dir" clean
+	for release in $(flavours "$release"); do
+		apt "$dir" install --no-install-recommends --download-only "linux-headers-$release"
+	done
 	for release in $(tail -n +2 "$dir/kernels"); do
 		install_kernel "$dir" "$release" --download-only
 	done
@@ -232,6 +240,15 @@ install() {
 	expect "swupload" "swupload $version" "$(in_machine "$dir" swupload --version)"
 }
 
+# in_initramfs RELEASE: the module in an initramfs that has all that one can have.
+in_initramfs() {
+	in_machine "$dir" sh -e -c "cp -r /etc/initramfs-tools /run/settings
+		echo MODULES=most >/run/settings/conf.d/modules
+		echo dm-switch >>/run/settings/modules
+		mkinitramfs -d /run/settings -o /run/initrd $1 >&2
+		lsinitramfs /run/initrd" | grep '/dm-switch\.ko'
+}
+
 # A kernel that is installed again brings its own module back, and an administrator may prefer those.  Debian 12's DKMS
 # leaves the kernel's own where it is, newer ones move it away.
 prefer() {
@@ -243,11 +260,29 @@ prefer() {
 	echo "search built-in updates" >"$dir/etc/depmod.d/search.conf"
 	in_machine "$dir" depmod "$own"
 	installed "$own"
+	expect "what is in the initramfs" "usr/lib/modules/$own/updates/dkms/dm-switch.ko" \
+		"$(in_initramfs "$own" | sed 's/\.xz$//')"
 	rm "$dir/etc/depmod.d/search.conf"
 	if [ -e "$kept" ]; then
 		rm "$drivers"/dm-switch.ko*
 	fi
 	in_machine "$dir" depmod "$own"
+}
+
+# build_flavours: DKMS builds the module for the flavours of the machine's kernel.  Debian 13 installs these kernels
+# with their headers.
+build_flavours() {
+	local release
+	for release in $(flavours "$own"); do
+		apt "$dir" install --no-install-recommends "linux-headers-$release"
+		expect "DKMS on $release" "dm-switch/$version, $release, x86_64: installed" \
+			"$(in_machine "$dir" dkms status -m dm-switch -k "$release" | sed 's/ (.*)$//')"
+		in_machine "$dir" dkms unbuild "dm-switch/$version" -k "$release"
+		apt "$dir" purge "linux-*-$release"
+		# Debian 12's DKMS has depmod write there.
+		rm -rf "$dir/usr/lib/modules/$release"
+	done
+	apt "$dir" purge "linux-headers-*-common-rt"
 }
 
 # upgrade RELEASE: to a kernel of the backports.
@@ -407,7 +442,7 @@ check_suite() {
 	local suite=$1 template own newer release
 	template=$cache/machine-$suite-$({
 		printf '%s\n' "${machine_series[$suite]}" "${machine_packages[@]}" "$dependencies"
-		declare -f newest get_ynl make_machine
+		declare -f newest flavours get_ynl make_machine
 	} | digest)
 	once "$template" "making a Debian $suite with its kernel" make_machine "$dependencies"
 	own=$(head -n 1 "$template/kernels")
@@ -430,6 +465,7 @@ check_suite() {
 		check "upgrading to Linux $release" upgrade "$release"
 		use "$release"
 	done
+	check "building for a cloud's and a real-time kernel" build_flavours
 	check "refusing kernels that no module can be built for" refuse
 	check "purging the packages" purge
 }
