@@ -3379,6 +3379,7 @@ fn explain_lookup(path: &CStr, error: Error) {
         EBUSY => "it is in use: mounted, swap, part of an array, or opened by a process",
         EINVAL => "it is the mapped device itself",
         ENOENT | ENODEV | ENXIO => "there is no such device",
+        ENOMEM => "there is no memory",
         ENOTBLK => "it is no block device",
         EROFS => "it is read-only, and the table is not",
         EACCES | EPERM => "access is denied; a read-only device needs a read-only table",
