@@ -359,8 +359,7 @@ mod dm {
         pub(crate) fn device_number(&self) -> (u32, u32) {
             // SAFETY: `ti` is valid while its constructor runs, its table belongs to a mapped
             // device, and a mapped device has a disk, whose numbers do not change.
-            let number = unsafe { abi::helper_dm_target_devt(self.ti.as_ptr()) };
-            (number >> abi::MINORBITS, number & abi::MINORMASK)
+            numbers(unsafe { abi::helper_dm_target_devt(self.ti.as_ptr()) })
         }
 
         /// Makes room for so many devices.
@@ -368,7 +367,8 @@ mod dm {
             Ok(self.devices.reserve(devices, GFP_KERNEL)?)
         }
 
-        /// Opens the device at `path`, to be used from sector `start` on.
+        /// Opens the device at `path`, to be used from sector `start` on. Fails with `EINVAL` where that is the mapped
+        /// device itself.
         pub(crate) fn take_device(&mut self, path: &CStr, start: u64) -> Result<&Device> {
             let ti = self.ti.as_ptr();
             let mut dev = core::ptr::null_mut();
@@ -383,6 +383,10 @@ mod dm {
                 dev,
                 ti: self.ti,
             };
+            // Linux 6.1 opens it, and never removes it then.
+            if device.number() == self.device_number() {
+                return Err(EINVAL);
+            }
             self.devices.push(device, GFP_KERNEL)?;
             self.devices.last().ok_or(ENODEV)
         }
@@ -424,7 +428,18 @@ mod dm {
     // the device's length.
     unsafe impl Sync for Device {}
 
+    /// Returns the major and the minor number that the kernel's own of a device has.
+    fn numbers(number: bindings::dev_t) -> (u32, u32) {
+        (number >> abi::MINORBITS, number & abi::MINORMASK)
+    }
+
     impl Device {
+        /// Returns the device's major and minor number.
+        fn number(&self) -> (u32, u32) {
+            // SAFETY: `bdev` is valid while the device is held.
+            numbers(unsafe { abi::helper_bdev_devt(self.bdev) })
+        }
+
         /// Returns the device's name, `major:minor`.
         pub(crate) fn name(&self) -> &str {
             // SAFETY: `dev` is valid by the type's invariants, and its name ends with a NUL.

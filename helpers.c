@@ -76,6 +76,11 @@ bool helper_bio_cut(struct bio *bio, unsigned int sectors)
 	return true;
 }
 
+dev_t helper_bdev_devt(struct block_device *bdev)
+{
+	return bdev->bd_dev;
+}
+
 sector_t helper_bdev_nr_sectors(struct block_device *bdev)
 {
 	/* A device that is resized changes it under no lock that is held here. */
