@@ -271,6 +271,7 @@ impl Generator {
         arguments[0] = pairs.to_string();
         let random = &mut self.random;
         let mut sectors = line.sectors.min(1000);
+        let itself = format!("/dev/dm-{}", MINORS[device]);
         for _ in 0..=random.below(2) {
             let at = random.below(arguments.len() as u64) as usize;
             match random.below(10) {
@@ -310,6 +311,10 @@ impl Generator {
                             "1:3",
                             "1:",
                             "ram0",
+                            "240:7",
+                            "4096:1",
+                            "/dev/\u{1}\u{e9}",
+                            itself.as_str(),
                         ])
                         .into();
                 }
@@ -792,6 +797,7 @@ impl Generator {
                     "R1,g",
                     "Rg,1",
                     "1:ffffffffffffffff",
+                    "\u{e9}:1",
                     "R10000000000000001,1",
                 ];
                 random.pick(&texts).into()

@@ -77,6 +77,11 @@ impl Coverage {
         "kernel's line: Incorrect number of path arguments",
         "kernel's line: Invalid device starting offset",
         "kernel's line: Device lookup failed",
+        "lookup: there is no such device",
+        "lookup: it is no block device",
+        "lookup: it is the mapped device itself",
+        "lookup: it cannot be opened",
+        "lookup: a path that is not printable",
         "table: past a device's end",
         "table: past a device's end, found out by a resume",
         "table: takes over the page table of the live one",
@@ -356,25 +361,64 @@ fn hex(text: &str) -> Option<u64> {
     (!text.is_empty()).then_some(number)
 }
 
-/// The disk that a path leads to.
-fn disk(path: &str) -> Option<usize> {
-    let number = path.strip_prefix("/dev/ram").or(path.strip_prefix("1:"));
-    let number = number.and_then(|number| number.parse().ok());
-    number.filter(|disk| *disk < DISKS)
+/// A text as the module writes it to the log.
+fn printable(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b' '..=b'~' => char::from(byte).to_string(),
+            _ => format!("\\x{byte:02x}"),
+        })
+        .collect()
 }
 
-/// The errno for a path that leads to no disk.
-fn no_disk(path: &str, facts: &Facts) -> i32 {
-    if facts.numbers_are_devices {
-        let number = hex(path.strip_prefix("0x").unwrap_or(path));
-        return match number.is_some_and(|number| number as u32 != 0) {
-            true => 6,   // ENXIO
-            false => 19, // ENODEV
+/// What the paths of a table line lead to.
+struct Paths<'a> {
+    facts: &'a Facts,
+    /// The node of the mapped device, where there is one.
+    own: Option<String>,
+    coverage: &'a mut Coverage,
+}
+
+impl Paths<'_> {
+    /// The disk that a path leads to; or the errno, and what the log has of it before other lines.
+    fn disk(&mut self, path: &str) -> Result<usize, (i32, String)> {
+        let number = path.strip_prefix("/dev/ram").or(path.strip_prefix("1:"));
+        let number = number.and_then(|number| number.parse().ok());
+        if let Some(disk) = number.filter(|disk| *disk < DISKS) {
+            return Ok(disk);
+        }
+        let errno = self.errno(path);
+        let reason = match errno {
+            2 | 6 | 19 => "there is no such device",
+            15 => "it is no block device",
+            22 => "it is the mapped device itself",
+            _ => "it cannot be opened",
         };
+        self.coverage.add(&format!("lookup: {reason}"));
+        let shown = printable(path);
+        if shown != path {
+            self.coverage.add("lookup: a path that is not printable");
+        }
+        let line = format!("switch_ctr cannot use {shown}: {reason} (error -{errno})");
+        Err((errno, line))
     }
-    match path {
-        "/dev/null" | "/tmp" => 15, // ENOTBLK
-        _ => 2,                     // ENOENT
+
+    /// The errno for a path that leads to no disk.
+    fn errno(&self, path: &str) -> i32 {
+        match path {
+            _ if self.own.as_deref() == Some(path) => EINVAL,
+            "240:7" => 6,   // ENXIO
+            "4096:1" => 75, // EOVERFLOW
+            _ if self.facts.numbers_are_devices => {
+                let number = hex(path.strip_prefix("0x").unwrap_or(path));
+                match number.is_some_and(|number| number as u32 != 0) {
+                    true => 6,   // ENXIO
+                    false => 19, // ENODEV
+                }
+            }
+            "/dev/null" | "/tmp" => 15, // ENOTBLK
+            _ => 2,                     // ENOENT
+        }
     }
 }
 
@@ -386,7 +430,11 @@ fn bad<T>(text: &'static str) -> Result<T, BadLine> {
 }
 
 /// A line of v3: page size and members.
-fn v3_line(arguments: &[&str], sectors: u64) -> Result<(u64, Vec<(usize, u64)>), BadLine> {
+fn v3_line(
+    arguments: &[&str],
+    sectors: u64,
+    paths: &mut Paths<'_>,
+) -> Result<(u64, Vec<(usize, u64)>), BadLine> {
     if arguments.len() < 4 {
         return bad("Insufficient arguments");
     }
@@ -402,22 +450,22 @@ fn v3_line(arguments: &[&str], sectors: u64) -> Result<(u64, Vec<(usize, u64)>),
     };
     let mut taken = Vec::new();
     for pair in arguments[2..].chunks_exact(2) {
-        let refuse = |text: &'static str| {
-            let which = format!("switch_ctr device={}, start={}", pair[0], pair[1]);
-            Err(BadLine(
-                text,
-                EINVAL,
-                vec![which, format!("switch_ctr {text}")],
-            ))
+        let refuse = |text: &'static str, reason: Option<String>| {
+            let [path, start] = [0, 1].map(|at| printable(pair[at]));
+            let which = format!("switch_ctr device={path}, start={start}");
+            let lines = reason.into_iter();
+            let lines = lines.chain([which, format!("switch_ctr {text}")]);
+            Err(BadLine(text, EINVAL, lines.collect()))
         };
         let Some(start) = leading_decimal(pair[1]) else {
-            return refuse("Invalid device starting offset");
+            return refuse("Invalid device starting offset", None);
         };
-        let Some(disk) = disk(pair[0]) else {
-            return refuse("Device lookup failed");
+        let disk = match paths.disk(pair[0]) {
+            Ok(disk) => disk,
+            Err((_, reason)) => return refuse("Device lookup failed", Some(reason)),
         };
         if sectors > DISK_SECTORS {
-            return refuse("Device too small for target");
+            return refuse("Device too small for target", None);
         }
         taken.push((disk, start));
     }
@@ -425,7 +473,10 @@ fn v3_line(arguments: &[&str], sectors: u64) -> Result<(u64, Vec<(usize, u64)>),
 }
 
 /// A line of the kernel's own target: page size and members.
-fn kernels_line(arguments: &[&str], facts: &Facts) -> Result<(u64, Vec<(usize, u64)>), BadLine> {
+fn kernels_line(
+    arguments: &[&str],
+    paths: &mut Paths<'_>,
+) -> Result<(u64, Vec<(usize, u64)>), BadLine> {
     let Some(members @ 1..=262_141) = cut_decimal(arguments[0]) else {
         return bad("Invalid number of paths");
     };
@@ -440,10 +491,9 @@ fn kernels_line(arguments: &[&str], facts: &Facts) -> Result<(u64, Vec<(usize, u
     }
     let mut taken = Vec::new();
     for pair in arguments[3..].chunks_exact(2) {
-        let Some(disk) = disk(pair[0]) else {
-            let errno = no_disk(pair[0], facts);
-            return Err(BadLine("Device lookup failed", errno, Vec::new()));
-        };
+        let disk = paths
+            .disk(pair[0])
+            .map_err(|(errno, reason)| BadLine("Device lookup failed", errno, vec![reason]))?;
         let Some(start) = whole_decimal(pair[1], 64) else {
             return bad("Invalid device starting offset");
         };
@@ -694,12 +744,25 @@ impl Model {
         let arguments: Vec<&str> = line.arguments.split_ascii_whitespace().collect();
         let is_v3 = arguments.len() < 3 || cut_decimal(arguments[2]).is_none();
         let kind = if is_v3 { "v3 line" } else { "kernel's line" };
+        let minor = MINORS[device];
+        let Model {
+            facts,
+            devices,
+            coverage,
+        } = self;
+        let device = devices[device].as_ref().expect("the step is allowed");
+        let mut paths = Paths {
+            facts,
+            // There is none before the device has its first table.
+            own: device.has_queue.then(|| format!("/dev/dm-{minor}")),
+            coverage,
+        };
         let made = match is_v3 {
-            true => v3_line(&arguments, line.sectors),
-            false => kernels_line(&arguments, &self.facts),
+            true => v3_line(&arguments, line.sectors, &mut paths),
+            false => kernels_line(&arguments, &mut paths),
         };
         let outcome = made.as_ref().map_or_else(|bad| bad.0, |_| "made");
-        self.coverage.add(&format!("{kind}: {outcome}"));
+        coverage.add(&format!("{kind}: {outcome}"));
         let (page_size, members) = made?;
         let shape = Shape {
             is_v3,
@@ -707,7 +770,6 @@ impl Model {
             page_size,
         };
         // Of the live table, or of the loaded one that is replaced where there is no live one.
-        let device = self.device(device);
         let old = device.live.as_ref().or(device.loaded.as_ref());
         let old = old.and_then(|table| table.iter().find(|switch| switch.begin == begin));
         let kept = old.filter(|old| is_v3 && old.volume.borrow().shape == shape);
@@ -740,7 +802,7 @@ impl Model {
             }
         };
         if !branch.is_empty() {
-            self.coverage.add(branch);
+            coverage.add(branch);
         }
         Ok(Switch {
             begin,
@@ -1219,7 +1281,7 @@ fn set_regions(
         let members = nameable.min(shape.members as u64);
         let mut bad = || {
             coverage.add("message: bad argument");
-            format!("argument: '{argument}'")
+            format!("argument: '{}'", printable(argument))
         };
         let event = if let Some(cycle) = argument.strip_prefix(['R', 'r']) {
             let (length, count) = cycle.split_once(',').ok_or_else(&mut bad)?;

@@ -383,13 +383,14 @@ impl System {
             };
             let record = String::from_utf8_lossy(&record[..length]);
             let text = record.split_once(';').map_or("", |(_, text)| text);
-            let line = text.lines().next().unwrap_or_default();
+            let line = &unescape(text.lines().next().unwrap_or_default());
             let is_stray = line.starts_with("dm_switch: switch_map WARNING: ");
             let is_refused =
                 line.starts_with("device-mapper: table: ") && line.contains(": switch: ");
             if is_refused {
                 // Behind it is the errno, by its name or its number.
-                lines.push(line.rsplit_once(" (").map_or(line, |(text, _)| text).into());
+                let text = line.rsplit_once(" (").map_or(&**line, |(text, _)| text);
+                lines.push(text.into());
             } else if line.starts_with("dm_switch: ") && !is_stray {
                 lines.push(line.into());
             } else if !is_stray && COMPLAINTS.iter().any(|complaint| line.contains(complaint)) {
@@ -407,6 +408,23 @@ fn kernel_release() -> io::Result<(u32, u32)> {
         .next()
         .zip(numbers.next())
         .ok_or_else(|| ErrorKind::InvalidData.into())
+}
+
+/// A line as it was logged: `/dev/kmsg` has what is not printable, and the backslash, as `\xNN`.
+fn unescape(line: &str) -> String {
+    let mut parts = line.split("\\x");
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let byte = part.get(..2).map(|digits| u8::from_str_radix(digits, 16));
+        match byte {
+            Some(Ok(byte)) => {
+                bytes.push(byte);
+                bytes.extend(&part.as_bytes()[2..]);
+            }
+            _ => bytes.extend(format!("\\x{part}").into_bytes()),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into()
 }
 
 /// Writes the names of the sectors of a disk that have one.
