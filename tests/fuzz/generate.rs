@@ -379,6 +379,14 @@ impl Generator {
                 room: 1 << 13,
             });
         }
+        if let Some(switch) = known.switches.first() {
+            self.steps.push(Step::Message {
+                device,
+                sector: switch.begin,
+                text: "page_table".into(),
+                room: 1 << 16,
+            });
+        }
         for (first, count) in known.windows {
             for page in [first, (first + count).saturating_sub(1), first + count] {
                 self.read_page(device, page);
@@ -710,15 +718,22 @@ impl Generator {
         let switch = known.switches.get(number).cloned();
         let begin = switch.as_ref().map_or(0, |switch| switch.begin);
         let members = switch.map_or(2, |switch| switch.members);
+        let mut room = 1 << 13;
         let text = match self.random.below(100) {
-            0..25 => "chunk_hits".into(),
-            25..30 => {
+            0..15 => "chunk_hits".into(),
+            15..30 => {
+                room = 1 << self.random.below(18);
+                self.page_table(&known)
+            }
+            30..35 => {
                 let texts = [
                     "",
                     " ",
                     "x",
                     "chunk_hits 1",
                     "CHUNK_HITS",
+                    "PAGE_TABLE",
+                    "page_table 0 1 2",
                     "set_region_mapping 0:1",
                     "help",
                 ];
@@ -743,7 +758,7 @@ impl Generator {
         };
         let room = match random.chance(5) {
             true => random.below(64) as usize,
-            false => 1 << 13,
+            false => room,
         };
         self.steps.push(Step::Message {
             device,
@@ -751,6 +766,49 @@ impl Generator {
             text,
             room,
         });
+    }
+
+    /// A message `page_table`, of pages that may have entries most of the time.
+    fn page_table(&mut self, known: &Device) -> String {
+        let page = self.page(known);
+        let random = &mut self.random;
+        let total = u64::from(known.total);
+        let (first, count) = match random.below(10) {
+            0 => return "page_table".into(),
+            1 => {
+                let text = random.pick(&[
+                    "x",
+                    "1x",
+                    "0 x",
+                    "-1",
+                    "0 -1",
+                    "++1",
+                    "4294967296",
+                    "0 4294967296",
+                    "0 18446744073709551616",
+                    "0x1",
+                    "0 0x1",
+                    "x x",
+                    "@0",
+                    "\u{e9}",
+                    "4294967295",
+                    "4294967295 4294967295",
+                    "+1 +1",
+                    "007 010",
+                ]);
+                return format!("page_table {text}");
+            }
+            2 => (random.below(2), None),
+            3 => (page, None),
+            4 => (page, Some(random.pick(&[0, 1, total, u32::MAX.into()]))),
+            5 => (page / CHUNK * CHUNK, Some(CHUNK + 1)),
+            _ => (
+                page.saturating_sub(random.below(40)),
+                Some(random.below(100)),
+            ),
+        };
+        let count = count.map_or(String::new(), |count| format!(" {count}"));
+        format!("page_table {first}{count}")
     }
 
     /// An argument of `set_region_mappings`.

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::step::{
@@ -94,6 +95,19 @@ impl Coverage {
         "message: unknown",
         "message: chunk_hits",
         "message: more chunks than are shown",
+        "message: page_table",
+        "message: page_table of pages that are not a number",
+        "page_table: no page table",
+        "page_table: no pages",
+        "page_table: from a page on",
+        "page_table: some pages",
+        "page_table: past the end",
+        "page_table: several lines",
+        "page_table: pages without an entry between others",
+        "page_table: a page that an upload left out",
+        "page_table: the same entry across a border of chunks",
+        "page_table: an entry without a device",
+        "page_table: cut",
         "message: makes a page table",
         "message: sets a region",
         "message: sets the next region",
@@ -227,9 +241,49 @@ enum Entry {
     NoChunk,
 }
 
+/// Where a page table has what it says of a page.
+enum Source {
+    /// The event with this number.
+    Event(usize),
+    LeftOut,
+    PastUploaded,
+    NoChunk,
+}
+
+impl Source {
+    /// The entry of a page.
+    fn entry(&self, table: &PageTable, page: u64) -> Entry {
+        let number = match *self {
+            Source::Event(number) => number,
+            Source::LeftOut => return Entry::LeftOut,
+            Source::PastUploaded => return Entry::PastUploaded,
+            Source::NoChunk => return Entry::NoChunk,
+        };
+        Entry::Uploaded(match &table.events[number] {
+            Event::Turns { members } => page % members,
+            Event::Window { first, words, .. } => unpack(words, table.bits, page - first),
+            Event::Set { member, .. } => *member,
+            Event::Cycle { last, length, .. } => {
+                let source = page - (page - last).div_ceil(*length) * length;
+                match table.find_before(number, source) {
+                    Entry::Uploaded(member) => member,
+                    _ => 0,
+                }
+            }
+            Event::Free { .. } => unreachable!("it has no pages"),
+        })
+    }
+}
+
+/// Pages behind one another that have the same entry.
+struct Run {
+    pages: Range<u64>,
+    entry: u64,
+}
+
 impl Event {
     /// The pages that it gives entries to.
-    fn pages(&self) -> std::ops::Range<u64> {
+    fn pages(&self) -> Range<u64> {
         match *self {
             Event::Turns { .. } => 0..u64::MAX,
             Event::Window { first, count, .. } => first..first + count,
@@ -274,24 +328,17 @@ impl PageTable {
 
     /// What it says after so many events.
     fn find_before(&self, events: usize, page: u64) -> Entry {
+        self.source(events, page).entry(self, page)
+    }
+
+    /// Where it has what it says after so many events of a page, and of those behind it up to the next border.
+    fn source(&self, events: usize, page: u64) -> Source {
         let chunk = page / CHUNK * CHUNK..(page / CHUNK + 1) * CHUNK;
         let (mut is_there, mut later) = (false, false);
         for (number, event) in self.events[..events].iter().enumerate().rev() {
             let pages = event.pages();
             if pages.contains(&page) {
-                return Entry::Uploaded(match event {
-                    Event::Turns { members } => page % members,
-                    Event::Window { first, words, .. } => unpack(words, self.bits, page - first),
-                    Event::Set { member, .. } => *member,
-                    Event::Cycle { last, length, .. } => {
-                        let source = page - (page - last).div_ceil(*length) * length;
-                        match self.find_before(number, source) {
-                            Entry::Uploaded(member) => member,
-                            _ => 0,
-                        }
-                    }
-                    Event::Free { .. } => unreachable!("it has no pages"),
-                });
+                return Source::Event(number);
             }
             if matches!(event, Event::Free { chunk } if *chunk == page / CHUNK) {
                 break;
@@ -303,10 +350,54 @@ impl PageTable {
             }
         }
         match (is_there, later) {
-            (_, true) => Entry::LeftOut,
-            (true, _) => Entry::PastUploaded,
-            _ => Entry::NoChunk,
+            (_, true) => Source::LeftOut,
+            (true, _) => Source::PastUploaded,
+            _ => Source::NoChunk,
         }
+    }
+
+    /// The pages that have an entry, of these; those behind one another that have the same are one run. Stops
+    /// where there are more runs than `most`.
+    fn runs(&self, pages: Range<u64>, most: usize, coverage: &mut Coverage) -> Vec<Run> {
+        let mut borders = vec![pages.start, pages.end];
+        borders.extend((pages.start / CHUNK..=pages.end / CHUNK).map(|chunk| chunk * CHUNK));
+        for event in &self.events {
+            let Range { start, end } = event.pages();
+            borders.extend([start, end]);
+        }
+        borders.retain(|border| (pages.start..=pages.end).contains(border));
+        borders.sort_unstable();
+        borders.dedup();
+        let mut runs: Vec<Run> = Vec::new();
+        for border in borders.windows(2) {
+            let source = self.source(self.events.len(), border[0]);
+            for page in border[0]..border[1] {
+                let entry = match source.entry(self, page) {
+                    Entry::Uploaded(entry) => entry,
+                    Entry::LeftOut => {
+                        coverage.add("page_table: a page that an upload left out");
+                        0
+                    }
+                    Entry::PastUploaded | Entry::NoChunk => break,
+                };
+                match runs.last_mut() {
+                    Some(run) if run.entry == entry && run.pages.end == page => {
+                        if page % CHUNK == 0 {
+                            coverage.add("page_table: the same entry across a border of chunks");
+                        }
+                        run.pages.end += 1;
+                    }
+                    _ => runs.push(Run {
+                        pages: page..page + 1,
+                        entry,
+                    }),
+                }
+                if runs.len() > most {
+                    return runs;
+                }
+            }
+        }
+        runs
     }
 
     fn has_chunk(&self, chunk: u64) -> bool {
@@ -884,31 +975,38 @@ impl Model {
                 }
             };
         }
-        if *name != "chunk_hits" || !arguments.is_empty() {
-            coverage.add("message: unknown");
-            log.push(
-                "dm_switch: Unrecognised message received.  There are: set_region_mappings, chunk_hits"
-                    .into(),
-            );
-            return Err(EINVAL);
-        }
-        coverage.add("message: chunk_hits");
         let volume = switch.volume.borrow();
-        let chunks = volume.table.as_ref().map_or(0, PageTable::chunks);
-        let mut answer = chunks.to_string();
-        for chunk in 0..chunks.min(128) {
-            let hits = volume
-                .table
-                .as_ref()
-                .and_then(|table| table.hits.get(&chunk));
-            answer += &format!(" {}", hits.unwrap_or(&0));
-        }
-        if chunks > 128 {
-            coverage.add("message: more chunks than are shown");
-        }
         // There is as much room as the message took, 8 bytes in front of it, at least.
-        if fits(&answer, room.max(8 + text.len() + 1)).is_none() {
+        let room = room.max(8 + text.len() + 1);
+        let answer = match (*name, arguments) {
+            ("chunk_hits", []) => chunk_hits(&volume, coverage),
+            ("page_table", arguments) if arguments.len() < 3 => {
+                let numbers = arguments.iter().map(|text| whole_decimal(text, 32));
+                let Some(numbers) = numbers.collect::<Option<Vec<u64>>>() else {
+                    coverage.add("message: page_table of pages that are not a number");
+                    log.push(
+                        "dm_switch: page_table: FIRST and COUNT are decimal numbers of pages, below 4294967296"
+                            .into(),
+                    );
+                    return Err(EINVAL);
+                };
+                page_list(&volume, &numbers, room, coverage)
+            }
+            _ => {
+                coverage.add("message: unknown");
+                log.push(
+                    "dm_switch: Unrecognised message received.  There are: set_region_mappings, chunk_hits, \
+                     page_table [FIRST [COUNT]]"
+                        .into(),
+                );
+                return Err(EINVAL);
+            }
+        };
+        if fits(&answer, room).is_none() {
             coverage.add("message: answer cut");
+            if *name == "page_table" {
+                coverage.add("page_table: cut");
+            }
             return Ok(Answer::Cut);
         }
         Ok(Answer::Text(answer))
@@ -1260,6 +1358,79 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 
 fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// The answer to the message `chunk_hits`.
+fn chunk_hits(volume: &Volume, coverage: &mut Coverage) -> String {
+    coverage.add("message: chunk_hits");
+    let chunks = volume.table.as_ref().map_or(0, PageTable::chunks);
+    let mut answer = chunks.to_string();
+    for chunk in 0..chunks.min(128) {
+        let hits = volume
+            .table
+            .as_ref()
+            .and_then(|table| table.hits.get(&chunk));
+        answer += &format!(" {}", hits.unwrap_or(&0));
+    }
+    if chunks > 128 {
+        coverage.add("message: more chunks than are shown");
+    }
+    answer
+}
+
+/// The answer to the message `page_table` with these numbers, a first page and a count: what swupload takes for a file
+/// of the same entries. Where it does not fit, its end may be missing.
+fn page_list(volume: &Volume, numbers: &[u64], room: usize, coverage: &mut Coverage) -> String {
+    coverage.add("message: page_table");
+    let Some(table) = &volume.table else {
+        coverage.add("page_table: no page table");
+        return "# no page table\n".into();
+    };
+    let first = numbers.first().copied().unwrap_or(0);
+    let end = numbers.get(1).map_or(table.total, |count| first + count);
+    match numbers.len() {
+        0 => {}
+        _ if first >= table.total => coverage.add("page_table: past the end"),
+        1 => coverage.add("page_table: from a page on"),
+        _ => coverage.add("page_table: some pages"),
+    }
+    let [one, two] = volume.userland;
+    let mut answer = format!(
+        "# swupload -b {} -n {} -t {} -u {one:08x},{two:08x}\n",
+        table.bits, volume.shape.members, table.total
+    );
+    let (mut tokens, mut next) = (Vec::new(), 0);
+    // Each takes two characters at least.
+    for run in table.runs(first..end.min(table.total), room / 2, coverage) {
+        let Run {
+            pages: Range { start, end },
+            entry,
+        } = run;
+        if start != next {
+            tokens.push(format!("@{start}"));
+            if tokens.len() > 1 {
+                coverage.add("page_table: pages without an entry between others");
+            }
+        }
+        if entry >= volume.shape.members as u64 {
+            coverage.add("page_table: an entry without a device");
+        }
+        tokens.push(match end - start {
+            1 => format!("{entry:x}"),
+            count => format!("{entry:x}*{count}"),
+        });
+        next = end;
+    }
+    match tokens.len() {
+        0 => coverage.add("page_table: no pages"),
+        1..=32 => {}
+        _ => coverage.add("page_table: several lines"),
+    }
+    for line in tokens.chunks(32) {
+        answer += &line.join(" ");
+        answer.push('\n');
+    }
+    answer
 }
 
 /// Does what the message `set_region_mappings` says, argument by argument, up to the first that is bad.
