@@ -38,15 +38,29 @@ pub fn script(seed: u64) -> Vec<Step> {
 /// What the generator keeps in mind of a device, for steps that make sense.
 #[derive(Clone, Default)]
 struct Device {
-    is_live: bool,
-    is_loaded: bool,
-    suspended: bool,
+    live: Table,
+    loaded: Option<Table>,
+}
+
+/// What it keeps in mind of a table; of one that is not there, nothing.
+#[derive(Clone, Default)]
+struct Table {
     switches: Vec<Switch>,
     /// What uploads say most of the time.
     bits: u8,
     total: u32,
     /// Windows that were uploaded lately: first page and count.
     windows: Vec<(u64, u64)>,
+}
+
+impl Device {
+    /// The loaded table where it is that and there is one; or else the live one.
+    fn table(&mut self, is_loaded: bool) -> &mut Table {
+        match &mut self.loaded {
+            Some(loaded) if is_loaded || self.live.switches.is_empty() => loaded,
+            _ => &mut self.live,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -80,10 +94,10 @@ impl Generator {
             450..520 => self.odd_requests(device),
             520..660 => self.message(device),
             660..890 => self.read(device),
-            890..930 => self.status(device),
-            930..965 => self.reload(device),
-            965..975 => self.pause(device),
-            975..985 => self.bad_table(device),
+            890..920 => self.status(device),
+            920..965 => self.reload(device),
+            965..970 => self.pause(device),
+            970..985 => self.bad_table(device),
             985..992 => self.remove(device),
             _ => self.look_closely(device),
         }
@@ -98,6 +112,12 @@ impl Generator {
             _ => {}
         }
         self.load(device);
+        if self.random.chance(30) {
+            // The next one may keep the page table.
+            self.upload(device);
+            self.load(device);
+            self.before_resume(device);
+        }
         if self.random.chance(95) {
             self.resume(device);
         }
@@ -121,9 +141,9 @@ impl Generator {
     fn resume(&mut self, device: usize) {
         self.steps.push(Step::Resume { device });
         if let Some(known) = &mut self.devices[device] {
-            known.is_live |= known.is_loaded;
-            known.is_loaded = false;
-            known.suspended = false;
+            if let Some(loaded) = known.loaded.take() {
+                known.live = loaded;
+            }
         }
     }
 
@@ -135,27 +155,76 @@ impl Generator {
         self.resume(device);
     }
 
-    fn reload(&mut self, device: usize) {
-        self.load(device);
-        for _ in 0..self.random.below(3) {
-            self.upload(device);
+    fn clear(&mut self, device: usize) {
+        self.steps.push(Step::Clear { device });
+        if let Some(known) = &mut self.devices[device] {
+            known.loaded = None;
         }
+    }
+
+    /// Loads a table, and most of the time makes it the live one.
+    fn reload(&mut self, device: usize) {
+        if self.random.chance(5) {
+            return self.fail_to_resume(device);
+        }
+        self.load(device);
+        self.before_resume(device);
         match self.random.below(10) {
-            0 => self.steps.push(Step::Clear { device }),
-            1 => self.load(device),
-            2 => self.status(device),
+            0 => self.clear(device),
+            // Left loaded: other steps come before the resume.
+            1..3 => return,
             _ => {}
+        }
+        self.resume(device);
+        if self.random.chance(50) {
+            self.look_closely(device);
+        }
+    }
+
+    /// Loads a table that is only refused by the resume, and resumes the live one.
+    fn fail_to_resume(&mut self, device: usize) {
+        self.load(device);
+        if let Some(Step::Load { table, .. }) = self.steps.last_mut() {
+            // The last argument but an odd one is where the last device begins.
+            let line = &mut table[0];
+            let text = line.arguments.trim_end_matches(" odd");
+            let path = text.rsplit_once(' ').map_or("", |(path, _)| path);
+            line.arguments = format!("{path} {}", DISK_SECTORS - line.sectors + 1).into();
+        }
+        for _ in 0..self.random.below(3) {
+            self.upload_to(device, true);
+        }
+        self.steps.push(Step::Resume { device });
+        if let Some(known) = &mut self.devices[device] {
+            known.loaded = None;
         }
         self.resume(device);
     }
 
+    /// Does things to a device that has a loaded table: most of them uploads for that.
+    fn before_resume(&mut self, device: usize) {
+        for _ in 0..self.random.below(6) {
+            match self.random.below(20) {
+                0..10 => self.upload_to(device, true),
+                10..13 => self.upload_to(device, false),
+                13 => self.read(device),
+                14 => self.message(device),
+                15 | 16 => self.status_of(device, true),
+                17 => self.load(device),
+                18 => self.pause(device),
+                _ => self.odd_requests(device),
+            }
+        }
+    }
+
     /// Loads a good table, as like as not one that can keep the page table.
     fn load(&mut self, device: usize) {
-        let known = self.devices[device].clone().unwrap_or_default();
+        let mut known = self.devices[device].clone().unwrap_or_default();
+        let old = known.table(false).clone();
         let lines = if self.random.chance(12) { 2 } else { 1 };
         let (mut table, mut switches, mut begin) = (Vec::new(), Vec::new(), 0);
         for number in 0..lines {
-            let old = known
+            let old = old
                 .switches
                 .get(number)
                 .cloned()
@@ -166,20 +235,30 @@ impl Generator {
             table.push(line);
             switches.push(switch);
         }
-        let first = &switches[0];
+        let (first, random) = (&switches[0], &mut self.random);
         let total = first.sectors.div_ceil(first.page_size).min((1 << 20) - 1) as u32;
-        let bits = first.bits;
+        let keeps = old
+            .switches
+            .first()
+            .is_some_and(|old| (old.page_size, old.members) == (first.page_size, first.members));
+        // Uploads say what the table has that is kept, or what is the loaded one's alone.
+        let loaded = if keeps && old.bits > 0 {
+            Table {
+                total: if random.chance(50) { old.total } else { total },
+                switches,
+                ..old
+            }
+        } else {
+            Table {
+                bits: first.bits,
+                total,
+                switches,
+                windows: Vec::new(),
+            }
+        };
         self.steps.push(Step::Load { device, table });
-        let keep = known.switches.first().is_some_and(|old| {
-            (old.page_size, old.members) == (first.page_size, first.members) && known.bits > 0
-        });
-        self.devices[device] = Some(Device {
-            is_loaded: true,
-            bits: if keep { known.bits } else { bits },
-            total: if keep { known.total } else { total },
-            switches,
-            ..known
-        });
+        known.loaded = Some(loaded);
+        self.devices[device] = Some(known);
     }
 
     /// A line, of the shape of an old one or of any.
@@ -272,6 +351,15 @@ impl Generator {
         let random = &mut self.random;
         let mut sectors = line.sectors.min(1000);
         let itself = format!("/dev/dm-{}", MINORS[device]);
+        let paths = [
+            "/dev/none",
+            "/dev/null",
+            "/tmp",
+            "240:7",
+            "4096:1",
+            "/dev/\u{1}\u{e9}",
+            &itself,
+        ];
         for _ in 0..=random.below(2) {
             let at = random.below(arguments.len() as u64) as usize;
             match random.below(10) {
@@ -279,6 +367,12 @@ impl Generator {
                 1 => sectors = random.pick(&[DISK_SECTORS, DISK_SECTORS + 1, DISK_SECTORS - 1]),
                 2 => arguments.insert(2.min(arguments.len()), random.pick(&["0", "1", "x"]).into()),
                 3 => arguments.push("/dev/ram0".into()),
+                4 => {
+                    let is_path = |text: &String| text.contains([':', '/']);
+                    if let Some(path) = arguments.iter_mut().rfind(|text| is_path(text)) {
+                        *path = random.pick(&paths).into();
+                    }
+                }
                 _ => {
                     arguments[at] = random
                         .pick(&[
@@ -305,16 +399,10 @@ impl Generator {
                             "1114112",
                             "1114111",
                             "/dev/none",
-                            "/dev/null",
-                            "/tmp",
                             "/dev/ram0",
                             "1:3",
                             "1:",
                             "ram0",
-                            "240:7",
-                            "4096:1",
-                            "/dev/\u{1}\u{e9}",
-                            itself.as_str(),
                         ])
                         .into();
                 }
@@ -329,22 +417,28 @@ impl Generator {
         }];
         self.steps.push(Step::Load { device, table });
         // Whether it is there now, the generator does not know.
-        if random.chance(70) {
-            self.steps.push(Step::Clear { device });
-        } else {
-            self.steps.push(Step::Resume { device });
-            self.load(device);
-            self.resume(device);
-        }
-        if let Some(known) = &mut self.devices[device] {
-            known.is_loaded = false;
+        match random.below(10) {
+            0..7 => self.clear(device),
+            7 => {
+                self.load(device);
+                self.before_resume(device);
+            }
+            _ => {
+                self.resume(device);
+                self.load(device);
+                self.resume(device);
+            }
         }
     }
 
     fn status(&mut self, device: usize) {
+        let loaded = self.random.chance(20);
+        self.status_of(device, loaded);
+    }
+
+    fn status_of(&mut self, device: usize, loaded: bool) {
         let random = &mut self.random;
         let asked = random.pick(&[Asked::Info, Asked::Table]);
-        let loaded = random.chance(20);
         let room = match random.chance(15) {
             true => random.below(200) as usize,
             false => 1 << 15,
@@ -360,7 +454,10 @@ impl Generator {
     /// Has a look at all that there is to see of a device.
     fn look_closely(&mut self, device: usize) {
         self.resume(device);
-        let Some(known) = self.devices[device].clone() else {
+        let Some(known) = self.devices[device]
+            .as_ref()
+            .map(|known| known.live.clone())
+        else {
             return;
         };
         for asked in [Asked::Info, Asked::Table] {
@@ -395,7 +492,7 @@ impl Generator {
     }
 
     /// A page of which something can be expected.
-    fn page(&mut self, known: &Device) -> u64 {
+    fn page(&mut self, known: &Table) -> u64 {
         let random = &mut self.random;
         let near = random.below(3);
         match random.below(6) {
@@ -416,15 +513,13 @@ impl Generator {
     }
 
     fn read(&mut self, device: usize) {
-        let known = self.devices[device].clone().unwrap_or_default();
+        let known = self.table(device, false);
         let page = self.page(&known);
         self.read_page(device, page);
     }
 
     fn read_page(&mut self, device: usize, page: u64) {
-        let Some(known) = self.devices[device].clone() else {
-            return;
-        };
+        let known = self.table(device, false);
         let random = &mut self.random;
         let Some(switch) = known
             .switches
@@ -455,8 +550,22 @@ impl Generator {
         });
     }
 
+    /// What is known of a table of the device.
+    fn table(&mut self, device: usize, is_loaded: bool) -> Table {
+        let known = self.devices[device].as_mut();
+        known
+            .map(|known| known.table(is_loaded).clone())
+            .unwrap_or_default()
+    }
+
     fn upload(&mut self, device: usize) {
-        let upload = self.good_upload(device);
+        let is_loaded = self.random.chance(50);
+        self.upload_to(device, is_loaded);
+    }
+
+    /// Uploads what the loaded table may take, or the live one.
+    fn upload_to(&mut self, device: usize, is_loaded: bool) {
+        let upload = self.good_upload(device, is_loaded);
         let mut requests = vec![Request::of(vec![Attribute::of(Payload::Upload(upload))])];
         if self.random.chance(5) {
             requests[0].flags |= 4;
@@ -466,9 +575,7 @@ impl Generator {
             requests[0].port = self.random.word();
         }
         self.steps.push(Step::Send { requests });
-        let window = self.devices[device]
-            .as_ref()
-            .and_then(|known| known.windows.last().copied());
+        let window = self.table(device, is_loaded).windows.last().copied();
         if let Some((first, count)) = window.filter(|_| self.random.chance(25)) {
             let page = first + self.random.below(count + 2);
             self.read_page(device, page);
@@ -476,8 +583,8 @@ impl Generator {
     }
 
     /// An upload, of which most are accepted.
-    fn good_upload(&mut self, device: usize) -> Upload {
-        let known = self.devices[device].clone().unwrap_or_default();
+    fn good_upload(&mut self, device: usize, is_loaded: bool) -> Upload {
+        let known = self.table(device, is_loaded);
         let (members, pages) = known.switches.first().map_or((2, 100), |switch| {
             (switch.members, switch.sectors.div_ceil(switch.page_size))
         });
@@ -523,6 +630,7 @@ impl Generator {
         if bits == known.bits || random.chance(70) {
             // Keep to it.
         } else if let Some(known) = self.devices[device].as_mut() {
+            let known = known.table(is_loaded);
             known.bits = bits.clamp(1, 32);
             known.total = total.clamp(1, (1 << 20) - 1);
         }
@@ -618,6 +726,7 @@ impl Generator {
             length_off,
         };
         if let Some(known) = self.devices[device].as_mut() {
+            let known = known.table(is_loaded);
             known
                 .windows
                 .push((upload.first.into(), upload.count.into()));
@@ -632,7 +741,8 @@ impl Generator {
     fn odd_requests(&mut self, device: usize) {
         let mut requests = Vec::new();
         for _ in 0..=self.random.below(3).saturating_sub(1) {
-            let upload = self.good_upload(device);
+            let is_loaded = self.random.chance(50);
+            let upload = self.good_upload(device, is_loaded);
             let mut request = Request::of(vec![Attribute::of(Payload::Upload(upload))]);
             request.sequence = self.random.word();
             request.port = self.random.word();
@@ -704,7 +814,7 @@ impl Generator {
                 request.attributes.insert(at, attribute);
             }
             _ => {
-                let second = self.good_upload(device);
+                let second = self.good_upload(device, true);
                 request
                     .attributes
                     .push(Attribute::of(Payload::Upload(second)));
@@ -713,7 +823,7 @@ impl Generator {
     }
 
     fn message(&mut self, device: usize) {
-        let known = self.devices[device].clone().unwrap_or_default();
+        let known = self.table(device, false);
         let number = self.random.below(known.switches.len() as u64) as usize;
         let switch = known.switches.get(number).cloned();
         let begin = switch.as_ref().map_or(0, |switch| switch.begin);
@@ -769,7 +879,7 @@ impl Generator {
     }
 
     /// A message `page_table`, of pages that may have entries most of the time.
-    fn page_table(&mut self, known: &Device) -> String {
+    fn page_table(&mut self, known: &Table) -> String {
         let page = self.page(known);
         let random = &mut self.random;
         let total = u64::from(known.total);
@@ -812,7 +922,7 @@ impl Generator {
     }
 
     /// An argument of `set_region_mappings`.
-    fn region(&mut self, known: &Device, members: u64) -> String {
+    fn region(&mut self, known: &Table, members: u64) -> String {
         let page = self.page(known);
         let random = &mut self.random;
         let page = if random.chance(90) {

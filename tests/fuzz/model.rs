@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -44,6 +45,15 @@ impl Coverage {
         "upload: anew for another entry size",
         "upload: anew for another number of pages",
         "upload: across a border of chunks",
+        "upload: for the live table, as many devices and pages as both have",
+        "upload: for the live table alone",
+        "upload: for the live table, as many devices and pages as none has",
+        "upload: for the loaded table, none is live",
+        "upload: for the loaded table alone",
+        "upload: for the loaded table alone, which shared the live one's page table",
+        "upload: for the loaded table alone, of several switches",
+        "upload: for the loaded table alone, which is of the kernel's line",
+        "upload: for the loaded table alone, refused",
         "upload: the last byte is missing",
         "upload: frees a chunk",
         "upload: frees a chunk that is not there",
@@ -86,13 +96,22 @@ impl Coverage {
         "table: past a device's end",
         "table: past a device's end, found out by a resume",
         "table: takes over the page table of the live one",
+        "table: takes over the page table of the loaded one",
         "table: begins afresh",
+        "table: replaces one that is loaded",
+        "table: replaces one that is loaded, and its uploads",
+        "table: cleared",
+        "table: cleared, and its uploads",
+        "table: resumed with its uploads",
+        "table: resumed with its uploads instead of the live one's page table",
+        "table: past a device's end, found out by a resume, and its uploads",
         "table: one of several switches",
         // Messages.
         "message: no table",
         "message: no such sector",
         "message: empty",
         "message: unknown",
+        "message: to the live table, while a loaded one has uploads",
         "message: chunk_hits",
         "message: more chunks than are shown",
         "message: page_table",
@@ -126,6 +145,7 @@ impl Coverage {
         "status: kernel's table",
         "status: cut",
         "status: of the loaded table",
+        "status: of the loaded table, with the live one's words, not those of its uploads",
         // Reads.
         "read: remapped",
         "read: a page that an upload left out",
@@ -138,6 +158,7 @@ impl Coverage {
         "read: several pieces",
         "read: several switches",
         "read: past the end",
+        "read: of the live table, while a loaded one has uploads",
     ];
 
     pub fn new() -> Self {
@@ -163,6 +184,8 @@ pub struct Model {
 struct Device {
     live: Option<Vec<Switch>>,
     loaded: Option<Vec<Switch>>,
+    /// Whether there were uploads for the loaded table alone.
+    has_uploads: bool,
     suspended: bool,
     /// Whether a table was ever loaded.
     has_queue: bool,
@@ -176,6 +199,8 @@ struct Switch {
     /// Its disks, each with the sector from which on it is used.
     members: Vec<(usize, u64)>,
     volume: Rc<RefCell<Volume>>,
+    /// What it has instead from the resume on, for there were uploads for it alone.
+    own: Option<Rc<RefCell<Volume>>>,
     remapped: u64,
     unmapped: u64,
 }
@@ -185,6 +210,16 @@ struct Volume {
     shape: Shape,
     table: Option<PageTable>,
     userland: [u32; 2],
+}
+
+impl Volume {
+    fn new(shape: Shape) -> Self {
+        Volume {
+            shape,
+            table: None,
+            userland: [0, 0],
+        }
+    }
 }
 
 /// Which tables may have the same page table.
@@ -682,10 +717,49 @@ fn fits(text: &str, room: usize) -> Option<usize> {
     (text.len() + 1 < room).then_some(text.len() + 1)
 }
 
+/// What an upload is for, by its numbers of devices and pages.
+enum Aim {
+    Live,
+    Loaded,
+    /// The loaded table alone has these numbers.
+    LoadedAlone,
+}
+
 impl Device {
-    /// The switch that uploads are for: the first of the live table, or else of the loaded one.
-    fn switch(&self) -> Option<&Switch> {
-        self.live.as_ref().or(self.loaded.as_ref())?.first()
+    /// The switch that an upload is for: the first of the live table, or else of the loaded one; but of the loaded
+    /// one where that has these numbers and the live one has not.
+    fn aim(&self, members: u64, total: u64, coverage: &mut Coverage) -> Option<Aim> {
+        let numbers = |table: &Option<Vec<Switch>>| {
+            let switch = table.as_ref()?.first()?;
+            let pages = switch.sectors.div_ceil(switch.page_size);
+            Some((switch.members.len() as u64, pages))
+        };
+        let is_for = |of: (u64, u64)| of == (members, total);
+        let (aim, branch) = match (numbers(&self.live), numbers(&self.loaded)) {
+            (None, None) => return None,
+            (Some(_), None) => return Some(Aim::Live),
+            (None, Some(_)) => (Aim::Loaded, "upload: for the loaded table, none is live"),
+            (Some(live), Some(loaded)) => match (is_for(live), is_for(loaded)) {
+                (true, true) => (
+                    Aim::Live,
+                    "upload: for the live table, as many devices and pages as both have",
+                ),
+                (true, false) => (Aim::Live, "upload: for the live table alone"),
+                (false, true) => (Aim::LoadedAlone, "upload: for the loaded table alone"),
+                (false, false) => (
+                    Aim::Live,
+                    "upload: for the live table, as many devices and pages as none has",
+                ),
+            },
+        };
+        coverage.add(branch);
+        Some(aim)
+    }
+
+    /// Forgets the loaded table, and says whether there was one, and uploads for it alone.
+    fn take_loaded(&mut self) -> Option<(Vec<Switch>, bool)> {
+        let has_uploads = take(&mut self.has_uploads);
+        Some((self.loaded.take()?, has_uploads))
     }
 }
 
@@ -741,7 +815,12 @@ impl Model {
                 Ok(Answer::Nothing)
             }
             Step::Clear { device } => {
-                self.device(*device).loaded = None;
+                if let Some((_, has_uploads)) = self.device(*device).take_loaded() {
+                    self.coverage.add(match has_uploads {
+                        true => "table: cleared, and its uploads",
+                        false => "table: cleared",
+                    });
+                }
                 Ok(Answer::Nothing)
             }
             Step::Suspend { device } => {
@@ -810,6 +889,13 @@ impl Model {
             self.coverage.add("table: past a device's end");
             return Err(EINVAL);
         }
+        let replaced = self.device(device).take_loaded();
+        if let Some((_, has_uploads)) = replaced {
+            self.coverage.add(match has_uploads {
+                true => "table: replaces one that is loaded, and its uploads",
+                false => "table: replaces one that is loaded",
+            });
+        }
         let device = self.device(device);
         device.has_queue = true;
         device.loaded = Some(switches);
@@ -817,13 +903,30 @@ impl Model {
     }
 
     fn resume(&mut self, device: usize) -> Result<Answer, i32> {
-        let device = self.device(device);
-        if let Some(table) = device.loaded.take() {
+        let Model {
+            devices, coverage, ..
+        } = self;
+        let device = devices[device].as_mut().expect("the step is allowed");
+        if let Some((mut table, has_uploads)) = device.take_loaded() {
             if table.iter().any(Switch::is_past_an_end) {
                 device.suspended = true;
-                self.coverage
-                    .add("table: past a device's end, found out by a resume");
+                coverage.add("table: past a device's end, found out by a resume");
+                if has_uploads {
+                    coverage
+                        .add("table: past a device's end, found out by a resume, and its uploads");
+                }
                 return Err(EINVAL);
+            }
+            if has_uploads {
+                coverage.add("table: resumed with its uploads");
+            }
+            for switch in &mut table {
+                if let Some(own) = switch.own.take() {
+                    coverage.add(
+                        "table: resumed with its uploads instead of the live one's page table",
+                    );
+                    switch.volume = own;
+                }
             }
             device.live = Some(table);
         }
@@ -865,10 +968,13 @@ impl Model {
         let old = old.and_then(|table| table.iter().find(|switch| switch.begin == begin));
         let kept = old.filter(|old| is_v3 && old.volume.borrow().shape == shape);
         let (branch, volume) = match (kept, old) {
-            (Some(old), _) => (
-                "table: takes over the page table of the live one",
-                old.volume.clone(),
-            ),
+            (Some(old), _) => {
+                let branch = match device.live {
+                    Some(_) => "table: takes over the page table of the live one",
+                    None => "table: takes over the page table of the loaded one",
+                };
+                (branch, old.volume.clone())
+            }
             (None, old) => {
                 let mut table = None;
                 if !is_v3 {
@@ -880,9 +986,8 @@ impl Model {
                     table = Some(turns);
                 }
                 let volume = Volume {
-                    shape,
                     table,
-                    userland: [0, 0],
+                    ..Volume::new(shape)
                 };
                 let branch = if old.is_some() {
                     "table: begins afresh"
@@ -901,6 +1006,7 @@ impl Model {
             page_size,
             members,
             volume,
+            own: None,
             remapped: 0,
             unmapped: 0,
         })
@@ -912,6 +1018,11 @@ impl Model {
         let table = if loaded { &device.loaded } else { &device.live };
         let (mut lines, mut used) = (String::new(), 0_usize);
         for switch in table.iter().flatten() {
+            if loaded && asked == Asked::Info && switch.own.is_some() {
+                self.coverage.add(
+                    "status: of the loaded table, with the live one's words, not those of its uploads",
+                );
+            }
             let kind = if switch.volume.borrow().shape.is_v3 {
                 "v3"
             } else {
@@ -961,6 +1072,9 @@ impl Model {
             coverage.add("message: no table");
             return Err(EINVAL);
         };
+        if device.has_uploads {
+            coverage.add("message: to the live table, while a loaded one has uploads");
+        }
         let hit = |switch: &&mut Switch| sector < switch.begin + switch.sectors;
         let Some(switch) = table.iter_mut().find(hit) else {
             coverage.add("message: no such sector");
@@ -1174,12 +1288,13 @@ impl Model {
         let header = header(message);
         let [total, first, count] = [24, 28, 32].map(|at| u64::from(word(&header, at)));
         let (members, bits) = (u64::from(half(&header, 36)), u32::from(header[38]));
-        let mut refuse = |branch, text| {
+        let refuse = |coverage: &mut Coverage, branch, text| {
             coverage.add(branch);
             Err(text)
         };
         if length < 44 {
             return refuse(
+                coverage,
                 "upload: too short",
                 format!("{INVALID}: too short ({length})"),
             );
@@ -1195,56 +1310,92 @@ impl Model {
             };
             let total = total as u32 as i32;
             let text = format!("{INVALID}: too many page table entries ({sum} > {total})");
-            return refuse(branch, text);
+            return refuse(coverage, branch, text);
         }
         let mask = (1_u64 << bits.min(32)) - 1;
         if (members.wrapping_sub(1) & 0xffff_ffff) & !mask != 0 {
             let text = format!("{INVALID}: invalid mask {mask:#x} for {members} devices");
-            return refuse("upload: invalid mask", text);
+            return refuse(coverage, "upload: invalid mask", text);
         }
         if bits == 0 || bits > 32 {
             let text = format!("{INVALID}: invalid entry size ({bits} bits)");
-            return refuse("upload: invalid entry size", text);
+            return refuse(coverage, "upload: invalid entry size", text);
         }
         let each = per_word(bits);
         if first % each != 0 {
             let text = format!(
                 "{INVALID}: Unaligned message (Beginning offset {first} must be an even multiple of {each})"
             );
-            return refuse("upload: unaligned", text);
+            return refuse(coverage, "upload: unaligned", text);
         }
         let wanted = 43 + count.div_ceil(each) * 4;
         if wanted > length {
             let text = format!("{INVALID}: incomplete messsage (data {wanted} > nl_len {length})");
-            return refuse("upload: incomplete", text);
+            return refuse(coverage, "upload: incomplete", text);
         }
         if total / CHUNK + 1 > 128 {
             let text = format!(
                 "More page table entries than maximum allowed ({total} > {})",
                 128 * CHUNK
             );
-            return refuse("upload: larger than the maximum", text);
+            return refuse(coverage, "upload: larger than the maximum", text);
         }
         let number = [word(&header, 16), word(&header, 20)];
         let is_meant = |minor: &u32| number == [facts.major, *minor];
         let device = MINORS
             .iter()
             .position(is_meant)
-            .and_then(|device| devices[device].as_ref());
-        let Some(switch) = device.and_then(Device::switch) else {
+            .and_then(|device| devices[device].as_mut());
+        let aim = device
+            .as_ref()
+            .and_then(|device| device.aim(members, total, coverage));
+        let Some((device, aim)) = device.zip(aim) else {
             let [major, minor] = number.map(|number| number as i32);
             let text = format!("{INVALID}: invalid target device {major}:{minor}");
-            return refuse("upload: no such device", text);
+            return refuse(coverage, "upload: no such device", text);
         };
+        let is_alone = matches!(aim, Aim::LoadedAlone);
         if count == 0 && first % CHUNK != 0 {
             let text = format!(
                 "Cannot deallocate chunk if page_offset ({first:#x}) is not aligned to a chunk boundary \
                  (0x2000)"
             );
-            return refuse("upload: chunk to be freed not aligned", text);
+            if is_alone {
+                coverage.add("upload: for the loaded table alone, refused");
+            }
+            return refuse(coverage, "upload: chunk to be freed not aligned", text);
         }
 
-        let mut volume = switch.volume.borrow_mut();
+        let first_of = |table: &Option<Vec<Switch>>| {
+            let switch = table.as_ref().and_then(|table| table.first());
+            switch.map(|switch| switch.volume.clone())
+        };
+        let live = first_of(&device.live);
+        let volume = match (aim, live, device.loaded.as_mut()) {
+            (Aim::LoadedAlone, Some(live), Some(table)) => {
+                device.has_uploads = true;
+                if table.len() > 1 {
+                    coverage.add("upload: for the loaded table alone, of several switches");
+                }
+                let switch = &mut table[0];
+                let shape = switch.volume.borrow().shape;
+                if !shape.is_v3 {
+                    coverage
+                        .add("upload: for the loaded table alone, which is of the kernel's line");
+                }
+                // What the live one has stays the live one's.
+                if Rc::ptr_eq(&live, &switch.volume) {
+                    coverage.add("upload: for the loaded table alone, which shared the live one's page table");
+                    let own = || Rc::new(RefCell::new(Volume::new(shape)));
+                    switch.own.get_or_insert_with(own).clone()
+                } else {
+                    switch.volume.clone()
+                }
+            }
+            (_, Some(live), _) => live,
+            (_, None, loaded) => loaded.expect("one of the two is there")[0].volume.clone(),
+        };
+        let mut volume = volume.borrow_mut();
         let own_members = volume.shape.members as u64;
         let branch = match &volume.table {
             None => "upload: the first table",
@@ -1299,6 +1450,9 @@ impl Model {
             devices, coverage, ..
         } = self;
         let device = devices[device].as_mut().expect("the step is allowed");
+        if device.has_uploads {
+            coverage.add("read: of the live table, while a loaded one has uploads");
+        }
         let table = device.live.as_mut().expect("the step is allowed");
         let mut names = Vec::new();
         let mut piece = None;
