@@ -49,6 +49,7 @@ impl Coverage {
         "upload: for the live table alone",
         "upload: for the live table, as many devices and pages as none has",
         "upload: for the loaded table, none is live",
+        "upload: for the page table in force, with the pages of the loaded table",
         "upload: for the loaded table alone",
         "upload: for the loaded table alone, which shared the live one's page table",
         "upload: for the loaded table alone, of several switches",
@@ -126,6 +127,7 @@ impl Coverage {
         "page_table: pages that an upload left out",
         "page_table: the same entry across a border of chunks",
         "page_table: an entry without a device",
+        "page_table: zeros before a whole word are left out",
         "page_table: cut",
         "message: makes a page table",
         "message: sets a region",
@@ -162,10 +164,7 @@ impl Coverage {
     ];
 
     /// What the older kernels say of no path.
-    const NEWER: &'static [&'static str] = &[
-        "lookup: it is no block device",
-        "lookup: it is the mapped device itself",
-    ];
+    const NEWER: &'static [&'static str] = &["lookup: it is no block device"];
 
     fn new(facts: &Facts) -> Self {
         let can_happen =
@@ -744,6 +743,14 @@ impl Device {
             Some((switch.members.len() as u64, pages))
         };
         let is_for = |of: (u64, u64)| of == (members, total);
+        let is_for_table_in_force = || {
+            let switch = self.live.as_ref().and_then(|table| table.first());
+            switch.is_some_and(|switch| {
+                let volume = switch.volume.borrow();
+                let table = volume.table.as_ref();
+                members == switch.members.len() as u64 && table.is_some_and(|table| table.total == total)
+            })
+        };
         let (aim, branch) = match (numbers(&self.live), numbers(&self.loaded)) {
             (None, None) => return None,
             (Some(_), None) => return Some(Aim::Live),
@@ -754,6 +761,10 @@ impl Device {
                     "upload: for the live table, as many devices and pages as both have",
                 ),
                 (true, false) => (Aim::Live, "upload: for the live table alone"),
+                (false, true) if is_for_table_in_force() => (
+                    Aim::Live,
+                    "upload: for the page table in force, with the pages of the loaded table",
+                ),
                 (false, true) => (Aim::LoadedAlone, "upload: for the loaded table alone"),
                 (false, false) => (
                     Aim::Live,
@@ -803,13 +814,8 @@ impl Model {
             Step::Read { device, .. } => {
                 is_live(device) && there(device).is_some_and(|device| !device.suspended)
             }
-            Step::Load { device, ref table } => {
-                // The older kernels let a mapped device open itself, and nothing removes it then.
-                let names_itself = |line: &Line| line.arguments.contains("/dev/dm-");
-                let is_safe = !self.facts.numbers_are_devices || !table.iter().any(names_itself);
-                there(device).is_some() && is_safe
-            }
-            Step::Clear { device }
+            Step::Load { device, .. }
+            | Step::Clear { device }
             | Step::Remove { device }
             | Step::Status { device, .. }
             | Step::Message { device, .. } => there(device).is_some(),
@@ -1565,15 +1571,27 @@ fn page_list(volume: &Volume, numbers: &[u64], room: usize, coverage: &mut Cover
     let [one, two] = volume.userland;
     let mut answer = format!(
         "# swupload -b {} -n {} -t {} -u {one:08x},{two:08x}\n",
-        table.bits, volume.shape.members, table.total
+        table.bits,
+        // No more than the bits of an entry can name.
+        (volume.shape.members as u64).min(1 << table.bits),
+        table.total
     );
     let (mut tokens, mut next) = (Vec::new(), 0);
     // Each takes two characters at least.
     for run in table.runs(first..end.min(table.total), room / 2, coverage) {
         let Run {
-            pages: Range { start, end },
+            pages: Range { mut start, end },
             entry,
         } = run;
+        // Behind pages that are left out swupload goes on at a whole word; pages with a 0 may be left out, too.
+        let word = start.next_multiple_of(per_word(table.bits));
+        if start != next && entry == 0 && start != word && word <= end {
+            coverage.add("page_table: zeros before a whole word are left out");
+            start = word;
+            if start == end {
+                continue;
+            }
+        }
         if start != next {
             tokens.push(format!("@{start}"));
             if tokens.len() > 1 {
