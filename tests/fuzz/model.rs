@@ -748,7 +748,8 @@ impl Device {
             switch.is_some_and(|switch| {
                 let volume = switch.volume.borrow();
                 let table = volume.table.as_ref();
-                members == switch.members.len() as u64 && table.is_some_and(|table| table.total == total)
+                members == switch.members.len() as u64
+                    && table.is_some_and(|table| table.total == total)
             })
         };
         let (aim, branch) = match (numbers(&self.live), numbers(&self.loaded)) {
