@@ -428,7 +428,7 @@ mod dm {
     // the device's length.
     unsafe impl Sync for Device {}
 
-    /// Returns the major and the minor number that the kernel's own of a device has.
+    /// Splits a device number of the kernel's into major and minor.
     fn numbers(number: bindings::dev_t) -> (u32, u32) {
         (number >> abi::MINORBITS, number & abi::MINORMASK)
     }
@@ -1103,7 +1103,7 @@ mod dm {
         }
     }
 
-    /// One of two values, which a map reads without a lock while it is exchanged for the other one.
+    /// Two values, one of which is the current one. A map reads it without a lock while another thread sets it.
     ///
     /// # Invariants
     ///
@@ -1114,18 +1114,8 @@ mod dm {
     }
 
     impl<T> Current<T> {
-        /// Makes one that is `value`.
-        pub(crate) fn new(value: Arc<T>) -> Self {
-            Self::of([value.clone(), value])
-        }
-
-        /// Returns one that is as this, and can be set to `other`.
-        pub(crate) fn or(self, other: Arc<T>) -> Self {
-            let [value, _] = self.values;
-            Self::of([value, other])
-        }
-
-        fn of(values: [Arc<T>; 2]) -> Self {
+        /// Makes the first of the two values the current one.
+        pub(crate) fn new(values: [Arc<T>; 2]) -> Self {
             Self {
                 current: AtomicPtr::new(Self::address(&values[0])),
                 values,
@@ -1136,12 +1126,12 @@ mod dm {
             core::ptr::from_ref(value).cast_mut()
         }
 
-        /// Returns what it is at first.
+        /// Returns the first of the two values.
         pub(crate) fn first(&self) -> Arc<T> {
             self.values[0].clone()
         }
 
-        /// Makes it `value`, which must be one of the two.
+        /// Makes `value` the current one, if it is one of the two.
         pub(crate) fn set(&self, value: &T) {
             let value = Self::address(value);
             if self.values.iter().any(|held| Self::address(held) == value) {
@@ -1154,7 +1144,7 @@ mod dm {
         type Target = T;
 
         fn deref(&self) -> &T {
-            // SAFETY: By the type's invariants it is one of the values, which are there for as long as this is.
+            // SAFETY: By the type's invariants `current` is the address of one of `values`, which live as long as `self`.
             unsafe { &*self.current.load(Ordering::Relaxed) }
         }
     }
@@ -3133,11 +3123,12 @@ impl Switch {
     ) -> Result<Self> {
         constructor.reserve(shape.dev_count as usize)?;
         let volume = Volume::new(constructor.device_number(), shape);
+        let volume = Arc::pin_init(volume, GFP_KERNEL)?;
         let ios = dm::Counters::new(Self::UNMAPPED + 1)?;
         Ok(Self {
             page_size: PageSize::new(shape.page_size),
             pages: constructor.len().div_ceil(shape.page_size.into()),
-            volume: dm::Current::new(Arc::pin_init(volume, GFP_KERNEL)?),
+            volume: dm::Current::new([volume.clone(), volume]),
             place: Place {
                 table: constructor.table(),
                 begin: constructor.begin(),
@@ -3164,7 +3155,7 @@ impl Switch {
     fn join(mut self) -> Result<Self> {
         let own = self.volume.first();
         let volume = self.volumes.add(self.place, self.pages, own.clone())?;
-        self.volume = dm::Current::new(volume).or(own);
+        self.volume = dm::Current::new([volume, own]);
         Ok(self)
     }
 }
