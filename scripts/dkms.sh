@@ -36,8 +36,8 @@ clear() {
 # skip REASON: say why there is no module for this kernel, in the log and on the terminal.
 skip() {
 	local text output
-	text=$(echo "dm-switch is not built for the kernel $release: $1.  This machine stays as it was; when that is no more \
-so, \"dkms autoinstall -k $release\" builds the module." | fmt -w 78) || text=$1
+	text=$(echo "dm-switch is not built for the kernel $release: $1.  This machine is unchanged.  When the \
+reason is gone, \"dkms autoinstall -k $release\" builds the module." | fmt -w 78) || text=$1
 	printf '\n%s\n\n' "$text" >&2 || :
 	if output=$(output_of_dkms); then
 		printf '\n%s\n\n' "$text" 2>/dev/null >>"$output" || :

@@ -374,7 +374,8 @@ impl PageTable {
         self.source(events, page).entry(self, page)
     }
 
-    /// Where it has what it says after so many events of a page, and of those behind it up to the next border.
+    /// Returns what decides the entry of `page` after the first `events` events. The same decides those of the pages
+    /// after it, up to the next border of a chunk or of an event's pages.
     fn source(&self, events: usize, page: u64) -> Source {
         let chunk = page / CHUNK * CHUNK..(page / CHUNK + 1) * CHUNK;
         let (mut is_there, mut later) = (false, false);
