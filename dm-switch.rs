@@ -20,8 +20,10 @@ use core::{
     },
     ops::Range,
     ptr,
-    str::FromStr,
-    sync::atomic::Ordering, //
+    sync::atomic::{
+        AtomicU32,
+        Ordering, //
+    }, //
 };
 use kernel::{
     alloc::AllocError,
@@ -156,6 +158,7 @@ mod dm {
     use super::abi;
     use core::{
         fmt::{self, Write},
+        iter,
         marker::PhantomData,
         num::NonZeroU32,
         ops::{Deref, DerefMut},
@@ -271,12 +274,42 @@ mod dm {
         pub(crate) error: Error,
     }
 
-    /// A C string in the log: what is not printable ASCII is written as `\xNN`.
-    pub(crate) struct Text<'a>(pub(crate) &'a CStr);
+    /// The text of a C string, behind which a NUL follows. It is displayed with `\xNN` for what is not printable
+    /// ASCII.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Text<'a>(&'a [u8]);
+
+    impl<'a> Text<'a> {
+        /// # Safety
+        ///
+        /// `text` must point to a C string, which stays as it is for `'a`.
+        unsafe fn from_raw(text: *const c_char) -> Self {
+            // SAFETY: `text` points to a C string by this function's requirements.
+            let len = unsafe { abi::strlen(text.cast()) } as usize;
+            // SAFETY: So many bytes are before the string's NUL.
+            Self(unsafe { slice::from_raw_parts(text.cast(), len) })
+        }
+
+        /// Returns the bytes before the NUL.
+        pub(crate) fn bytes(self) -> &'a [u8] {
+            self.0
+        }
+
+        fn as_char_ptr(self) -> *const c_char {
+            self.0.as_ptr().cast()
+        }
+    }
+
+    impl<'a> From<&'a CStr> for Text<'a> {
+        fn from(text: &'a CStr) -> Self {
+            // SAFETY: `text` is a C string.
+            unsafe { Self::from_raw(text.as_char_ptr()) }
+        }
+    }
 
     impl kernel::fmt::Display for Text<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            for &byte in self.0.to_bytes() {
+            for &byte in self.0 {
                 if matches!(byte, b' '..=b'~') {
                     f.write_char(char::from(byte))?;
                 } else {
@@ -308,24 +341,20 @@ mod dm {
         }
 
         /// Returns them, one after the other.
-        pub(crate) fn iter(&self) -> impl Iterator<Item = &'a CStr> + '_ {
-            (0..self.len()).map(|index| self.get(index))
+        pub(crate) fn iter(&self) -> impl Iterator<Item = Text<'a>> {
+            // SAFETY: `from_raw` was promised strings that live for `'a`.
+            self.0.iter().map(|&arg| unsafe { Text::from_raw(arg) })
         }
 
         /// Returns them in pairs, from `first` on; an odd one at the end is left out.
-        pub(crate) fn pairs(
-            &self,
-            first: usize,
-        ) -> impl Iterator<Item = (&'a CStr, &'a CStr)> + '_ {
-            (first + 1..self.len())
-                .step_by(2)
-                .map(|index| (self.get(index - 1), self.get(index)))
+        pub(crate) fn pairs(&self, first: usize) -> impl Iterator<Item = (Text<'a>, Text<'a>)> {
+            let mut args = self.iter().skip(first);
+            iter::from_fn(move || Some((args.next()?, args.next()?)))
         }
 
-        /// Returns the argument at `index`, which must be below [`Self::len`].
-        pub(crate) fn get(&self, index: usize) -> &'a CStr {
-            // SAFETY: `from_raw` was promised strings that live for `'a`.
-            unsafe { CStr::from_char_ptr(self.0[index]) }
+        /// Returns the argument at `index`, if there are so many.
+        pub(crate) fn get(&self, index: usize) -> Option<Text<'a>> {
+            self.iter().nth(index)
         }
     }
 
@@ -362,14 +391,15 @@ mod dm {
             numbers(unsafe { abi::helper_dm_target_devt(self.ti.as_ptr()) })
         }
 
-        /// Makes room for so many devices.
+        /// Makes room for so many devices, before the first is opened.
         pub(crate) fn reserve(&mut self, devices: usize) -> Result {
-            Ok(self.devices.reserve(devices, GFP_KERNEL)?)
+            self.devices = KVVec::with_capacity(devices, GFP_KERNEL)?;
+            Ok(())
         }
 
-        /// Opens the device at `path`, to be used from sector `start` on. Fails with `EINVAL` where that is the mapped
-        /// device itself.
-        pub(crate) fn take_device(&mut self, path: &CStr, start: u64) -> Result<&Device> {
+        /// Opens the device at `path`, to be used from sector `start` on; there must be room for it. Fails with `EINVAL`
+        /// where that is the mapped device itself.
+        pub(crate) fn take_device(&mut self, path: Text<'_>, start: u64) -> Result<&Device> {
             let ti = self.ti.as_ptr();
             let mut dev = core::ptr::null_mut();
             // SAFETY: `ti` is valid while its constructor runs, `path` is a string, and `dev` is
@@ -387,17 +417,19 @@ mod dm {
             if device.number() == self.device_number() {
                 return Err(EINVAL);
             }
-            self.devices.push(device, GFP_KERNEL)?;
+            if self.devices.push_within_capacity(device).is_err() {
+                return Err(ENOMEM);
+            }
             self.devices.last().ok_or(ENODEV)
         }
 
         /// Returns the sectors of the largest data unit that the hardware of all devices encrypts, 1
         /// where there is none.
-        pub(crate) fn data_unit_len(&self) -> u32 {
+        pub(crate) fn data_unit_len(&self) -> NonZeroU32 {
             let modes = 0..abi::blk_crypto_mode_num_BLK_ENCRYPTION_MODE_MAX;
             let units = modes.fold(0, |any, mode| any | self.data_units(mode));
-            let largest = units.checked_ilog2();
-            largest.map_or(1, |bits| 1 << bits.saturating_sub(bindings::SECTOR_SHIFT))
+            let largest = units.checked_ilog2().map(|bits| 1 << bits);
+            in_sectors(largest.unwrap_or(0))
         }
 
         /// Returns the sizes, in bytes, of the data units that all devices encrypt in the mode, as
@@ -433,6 +465,11 @@ mod dm {
         (number >> abi::MINORBITS, number & abi::MINORMASK)
     }
 
+    /// Returns the sectors that so many bytes are, at least 1.
+    fn in_sectors(bytes: u32) -> NonZeroU32 {
+        NonZeroU32::new(bytes >> bindings::SECTOR_SHIFT).unwrap_or(NonZeroU32::MIN)
+    }
+
     impl Device {
         /// Returns the device's major and minor number.
         fn number(&self) -> (u32, u32) {
@@ -441,10 +478,9 @@ mod dm {
         }
 
         /// Returns the device's name, `major:minor`.
-        pub(crate) fn name(&self) -> &str {
+        pub(crate) fn name(&self) -> Text<'_> {
             // SAFETY: `dev` is valid by the type's invariants, and its name ends with a NUL.
-            let name = unsafe { CStr::from_char_ptr((*self.dev.as_ptr()).name.as_ptr()) };
-            name.to_str().unwrap_or_default()
+            unsafe { Text::from_raw((*self.dev.as_ptr()).name.as_ptr()) }
         }
 
         /// Returns the sector from which on the target uses the device.
@@ -462,7 +498,7 @@ mod dm {
         pub(crate) fn block_len(&self) -> NonZeroU32 {
             // SAFETY: `bdev` is valid while the device is held.
             let bytes = unsafe { abi::helper_bdev_logical_block_size(self.bdev) };
-            NonZeroU32::new(bytes >> bindings::SECTOR_SHIFT).unwrap_or(NonZeroU32::MIN)
+            in_sectors(bytes)
         }
 
         /// Returns the sizes, in bytes, of the data units that the device's hardware encrypts in the mode: the sum
@@ -750,7 +786,7 @@ mod dm {
                 pr_err!(
                     "another driver holds the target name \"{}\" (the kernel's own dm-switch?); \
                      only one of them can be loaded\n",
-                    Text(T::NAME),
+                    Text::from(T::NAME),
                 );
             }
         }
@@ -898,11 +934,10 @@ mod dm {
                 abi::status_type_t_STATUSTYPE_TABLE => target.table(devices, &mut line),
                 abi::status_type_t_STATUSTYPE_IMA => {
                     let [major, minor, patch] = T::VERSION;
-                    let name = T::NAME.to_str().unwrap_or_default();
-                    write!(
-                        line,
+                    let name = Text::from(T::NAME);
+                    line.write_fmt(fmt!(
                         "target_name={name},target_version={major}.{minor}.{patch}"
-                    )
+                    ))
                     .and_then(|()| target.ima(devices, &mut line))
                 }
                 _ => Ok(()),
@@ -1021,11 +1056,12 @@ mod dm {
     ///
     /// # Invariants
     ///
-    /// `counts` is an allocation of `len` counts, 1 or more, for every possible CPU. It is a per-CPU address,
+    /// `counts` is an allocation of the counts from 0 to `last` for every possible CPU. It is a per-CPU address,
     /// which only the kernel's per-CPU functions make one of memory.
     pub(crate) struct Counters {
         counts: *mut u64,
-        len: usize,
+        last: usize,
+        bytes: usize,
     }
 
     // SAFETY: The counts belong to no thread.
@@ -1035,25 +1071,32 @@ mod dm {
     unsafe impl Sync for Counters {}
 
     impl Counters {
-        /// Makes `len` counts of 0; `len` is above 0.
+        /// Makes `len` counts of 0; fails with `EINVAL` where `len` is 0.
         pub(crate) fn new(len: usize) -> Result<Arc<Self>> {
+            let last = len.checked_sub(1).ok_or(EINVAL)?;
+            // SAFETY: The function only reads how many CPUs there can be.
+            let bytes = unsafe { abi::helper_percpu_u64_bytes(len) };
             // SAFETY: The function takes any length; it returns null for one that is too large.
             let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
             if counts.is_null() {
                 return Err(ENOMEM);
             }
-            Ok(Arc::new(Self { counts, len }, GFP_KERNEL)?)
+            let counters = Self {
+                counts,
+                last,
+                bytes,
+            };
+            Ok(Arc::new(counters, GFP_KERNEL)?)
         }
 
         /// Returns the bytes that the counts take, on all CPUs.
         pub(crate) fn bytes(&self) -> usize {
-            // SAFETY: The function only reads how many CPUs there can be.
-            unsafe { abi::helper_percpu_u64_bytes(self.len) }
+            self.bytes
         }
 
         /// Returns the per-CPU address of the count at `index`, of the last one where there are fewer.
         fn at(&self, index: usize) -> *mut u64 {
-            self.counts.wrapping_add(index.min(self.len - 1))
+            self.counts.wrapping_add(index.min(self.last))
         }
 
         /// Adds 1 to the count at `index`, to the last one where there are fewer.
@@ -1458,7 +1501,8 @@ mod entries {
 
         /// Makes the entries before `end`, which must have been written, visible to readers.
         pub(crate) fn publish(&self, end: u32) {
-            let end = end.min(self.words.len() as u32 * (u32::BITS / self.width));
+            let in_word = u32::BITS.checked_div(self.width).unwrap_or(0);
+            let end = end.min((self.words.len() as u32).saturating_mul(in_word));
             if end > self.published.load(Ordering::Relaxed) {
                 // After the entries, for readers that see it.
                 self.published.store(end, Ordering::Release);
@@ -1655,7 +1699,7 @@ mod genl {
             unsafe {
                 let len = usize::from((*attribute.as_ptr()).nla_len);
                 let payload = attribute.as_ptr().cast::<u8>().add(ATTRIBUTE_HEADER_LEN);
-                Some(slice::from_raw_parts(payload, len - ATTRIBUTE_HEADER_LEN))
+                Some(slice::from_raw_parts(payload, len.saturating_sub(ATTRIBUTE_HEADER_LEN)))
             }
         }
 
@@ -1761,7 +1805,7 @@ static_assert!(CHUNK_ENTRIES as u64 == abi::CHUNK_PTE_COUNT as u64);
 /// How entries are packed into 32-bit words.
 #[derive(Clone, Copy, PartialEq)]
 struct Geometry {
-    /// Bits of an entry, 1 to 32. In a message as many entries as go into a word are in one.
+    /// Bits of an entry, up to 32. In a message as many entries as go into a word are in one.
     pte_bits: NonZeroU32,
     /// As many ones.
     mask: u32,
@@ -1773,26 +1817,40 @@ struct Geometry {
 }
 
 impl Geometry {
-    /// Returns how entries of `pte_bits` bits, 32 at the most, are packed.
-    fn new(pte_bits: NonZeroU32) -> Self {
-        let width_log2 = pte_bits.get().next_power_of_two().trailing_zeros();
-        Self {
-            pte_bits,
-            mask: u32::MAX >> (u32::BITS - pte_bits.get()),
-            width_log2,
-            ones: u32::MAX / (u32::MAX >> (u32::BITS - (1 << width_log2))),
-        }
+    /// Entries of one bit.
+    const NARROWEST: Self = Self {
+        pte_bits: NonZeroU32::MIN,
+        mask: 1,
+        width_log2: 0,
+        ones: u32::MAX,
+    };
+
+    /// Returns how entries of `pte_bits` bits are packed, if there can be such: of 1 to 32.
+    fn new(pte_bits: u32) -> Option<Self> {
+        let width = pte_bits.checked_next_power_of_two()?;
+        Some(Self {
+            pte_bits: NonZeroU32::new(pte_bits)?,
+            mask: Self::ones_below(pte_bits)?,
+            width_log2: width.trailing_zeros(),
+            ones: u32::MAX.checked_div(Self::ones_below(width)?)?,
+        })
+    }
+
+    /// Returns a word whose lowest `bits` bits, 1 to 32, are set.
+    fn ones_below(bits: u32) -> Option<u32> {
+        u32::MAX.checked_shr(u32::BITS.checked_sub(bits)?)
     }
 
     /// Returns the geometry where no upload says it: for a line of the kernel's own as few bits an entry as
     /// that takes, else a power of two of them, as swupload does.
     fn of_shape(shape: Shape) -> Self {
         let bits = u32::BITS - shape.dev_count.saturating_sub(1).leading_zeros();
-        let bits = match shape.line {
-            Line::V3 => bits.next_power_of_two(),
-            Line::InTree => bits,
-        };
-        Self::new(NonZeroU32::new(bits).unwrap_or(NonZeroU32::MIN))
+        // One device takes no bit at all.
+        let least = Self::new(bits).unwrap_or(Self::NARROWEST);
+        match shape.line {
+            Line::V3 => Self::new(least.width()).unwrap_or(least),
+            Line::InTree => least,
+        }
     }
 
     /// Returns how many entries a word of a message has.
@@ -1802,7 +1860,8 @@ impl Geometry {
 
     /// Returns the words that so many entries take in a message.
     fn words(self, entries: u32) -> usize {
-        entries.div_ceil(self.fields().get()) as usize
+        let fields = self.fields();
+        (entries / fields) as usize + usize::from(entries % fields != 0)
     }
 
     /// Returns the bits that an entry has in a chunk.
@@ -1812,7 +1871,7 @@ impl Geometry {
 
     /// Returns the words that a chunk takes.
     fn chunk_words(self) -> usize {
-        (CHUNK_ENTRIES * self.width() / u32::BITS) as usize
+        (CHUNK_ENTRIES / u32::BITS) as usize * self.width() as usize
     }
 
     /// Whether a message's words are as a chunk's.
@@ -1877,24 +1936,38 @@ impl Chunk {
         let mut end = 0;
         for (index, value) in entries.zip(values) {
             let (word, shift) = self.entries.place(index);
-            let word = &self.entries.words()[word];
-            let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
-            word.store(others | (value << shift), Ordering::Relaxed);
-            end = index + 1;
+            if let Some(word) = self.entries.words().get(word) {
+                let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
+                word.store(others | (value << shift), Ordering::Relaxed);
+                end = index.saturating_add(1);
+            }
         }
         self.entries.publish(end);
     }
 
     /// Replaces the entries from `first` on, which begins a word, with those in the words, likewise.
     fn write_words(&self, geometry: Geometry, first: u32, words: &[u8]) {
-        let (place, _) = self.entries.place(first);
+        let count = (words.len() / size_of::<u32>()) as u32;
+        let count = count.saturating_mul(geometry.fields().get());
         let words = words.chunks_exact(size_of::<u32>());
-        let count = words.len() as u32 * geometry.fields().get();
-        for (place, word) in self.entries.words()[place..].iter().zip(words) {
+        for (place, word) in self.words_from(first).iter().zip(words) {
             let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
             place.store(word, Ordering::Relaxed);
         }
-        self.entries.publish(first + count);
+        self.entries.publish(first.saturating_add(count));
+    }
+
+    /// Returns the words from the one that the entry at `index` is in.
+    fn words_from(&self, index: u32) -> &[AtomicU32] {
+        let (place, _) = self.entries.place(index);
+        self.entries.words().get(place..).unwrap_or_default()
+    }
+
+    /// Returns the entry at `index`, published or not, and 0 where there is none.
+    fn entry(&self, geometry: Geometry, index: u32) -> u32 {
+        let (word, shift) = self.entries.place(index);
+        let word = self.entries.words().get(word);
+        word.map_or(0, |word| geometry.entry(word.load(Ordering::Relaxed), shift))
     }
 
     /// Returns how many entries, one after the other from `first` on, which begins a word, and at most `most`, are
@@ -1905,11 +1978,10 @@ impl Chunk {
             return if first < uploaded { 0 } else { most };
         };
         let most = most.min(uploaded.saturating_sub(first));
-        let mut count = 0;
-        let (place, _) = self.entries.place(first);
-        for word in self.entries.words().get(place..).unwrap_or_default() {
+        let mut count = 0_u32;
+        for word in self.words_from(first) {
             let same = geometry.same(word.load(Ordering::Relaxed), entry);
-            count += same;
+            count = count.wrapping_add(same);
             if count >= most || same < geometry.rest_of_word(0) {
                 break;
             }
@@ -2024,17 +2096,17 @@ impl PageTable {
 
     /// Returns the bytes of memory that the table has and does not share with `next`.
     fn bytes_without(&self, next: &Self) -> usize {
-        let mut bytes = size_of::<Self>() + self.chunks.len() * size_of::<Arc<Chunk>>();
+        let mut bytes = size_of::<Self>().saturating_add(size_of_val(&*self.chunks));
         if !ptr::eq(&*self.hits, &*next.hits) {
-            bytes += self.hits.bytes();
+            bytes = bytes.saturating_add(self.hits.bytes());
         }
-        for (number, chunk) in self.chunks.iter().enumerate() {
-            let shared = next
-                .chunks
-                .get(number)
+        let mut others = next.chunks.iter();
+        for chunk in self.chunks.iter() {
+            let is_shared = others
+                .next()
                 .is_some_and(|other| ptr::eq(&**chunk, &**other));
-            if !shared && !chunk.is_missing() {
-                bytes += Chunk::bytes(self.geometry);
+            if !is_shared && !chunk.is_missing() {
+                bytes = bytes.saturating_add(Chunk::bytes(self.geometry));
             }
         }
         bytes
@@ -2074,13 +2146,13 @@ impl PageTable {
     fn end_of_run(&self, mut end: u64, last: u64, entry: Option<u32>) -> u64 {
         while end <= last {
             let first = end as u32 % CHUNK_ENTRIES;
-            let most = (last - end + 1).min(u64::from(CHUNK_ENTRIES - first)) as u32;
+            let most = last.wrapping_sub(end).min(u64::from(CHUNK_ENTRIES - 1 - first)) as u32 + 1;
             let same = match self.chunks.get((end >> abi::CHUNK_PTE_SHIFT) as usize) {
                 Some(chunk) => chunk.same(self.geometry, first, most, entry),
                 None if entry.is_none() => most,
                 None => 0,
             };
-            end += u64::from(same);
+            end = end.wrapping_add(same.into());
             if same < most {
                 break;
             }
@@ -2093,9 +2165,9 @@ impl PageTable {
     #[inline]
     fn run(&self, page: u64, last: u64) -> (u64, Option<Found<'_>>) {
         let Some(found) = self.find(page) else {
-            return (self.end_of_run(page + 1, last, None), None);
+            return (self.end_of_run(page.wrapping_add(1), last, None), None);
         };
-        let mut end = page + u64::from(found.run);
+        let mut end = page.wrapping_add(found.run.into());
         if found.is_open && end <= last {
             end = self.end_of_run(end, last, Some(found.entry));
         }
@@ -2112,35 +2184,48 @@ impl PageTable {
 
     /// Returns the entry for `page`, published or not, and 0 where there is none.
     fn entry(&self, page: u32) -> u32 {
-        let chunk = &self.chunks[(page >> abi::CHUNK_PTE_SHIFT) as usize];
-        let (word, shift) = chunk.entries.place(page % CHUNK_ENTRIES);
-        let word = chunk.entries.words().get(word);
-        word.map_or(0, |word| {
-            self.geometry.entry(word.load(Ordering::Relaxed), shift)
-        })
+        let chunk = self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize);
+        chunk.map_or(0, |chunk| chunk.entry(self.geometry, page % CHUNK_ENTRIES))
     }
 
     /// Whether the table has these chunks.
     fn has_chunks(&self, chunks: Range<usize>) -> bool {
-        !self.chunks[chunks].iter().any(|chunk| chunk.is_missing())
+        let chunks = self.chunks.get(chunks);
+        chunks.is_some_and(|chunks| !chunks.iter().any(|chunk| chunk.is_missing()))
+    }
+
+    /// Returns the places of these chunks, which fails where the table is not so large.
+    fn places(&mut self, chunks: Range<usize>) -> Result<&mut [Arc<Chunk>], Refusal> {
+        self.chunks
+            .get_mut(chunks)
+            .ok_or(Refusal::NoMemoryForTable)
+    }
+
+    /// Frees this chunk, when its last reader is done.
+    fn free_chunk(&mut self, number: usize) {
+        if let Some(chunk) = self.chunks.get_mut(number) {
+            *chunk = self.missing.clone();
+        }
     }
 
     /// Allocates those of these chunks that the table does not have, all or none.
     ///
     /// What no memory can hold is refused first, before the kernel ends processes to make room for it.
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
-        let missing = self.chunks[chunks.clone()]
-            .iter()
-            .filter(|chunk| chunk.is_missing());
-        if !dm::is_below_memory(missing.count() * Chunk::bytes(self.geometry)) {
+        let bytes = Chunk::bytes(self.geometry);
+        let places = self.places(chunks.clone())?;
+        let missing = places.iter().filter(|chunk| chunk.is_missing());
+        let bytes = missing.fold(0_usize, |sum, _| sum.saturating_add(bytes));
+        if !dm::is_below_memory(bytes) {
             return Err(Refusal::NoMemoryForTable);
         }
         let added = self.allocate_chunks(chunks.clone());
         if added.is_err() {
+            let missing = self.missing.clone();
             // All others have entries.
-            for chunk in &mut self.chunks[chunks] {
+            for chunk in self.places(chunks)? {
                 if chunk.is_empty() {
-                    *chunk = self.missing.clone();
+                    *chunk = missing.clone();
                 }
             }
         }
@@ -2148,13 +2233,13 @@ impl PageTable {
     }
 
     fn allocate_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
-        for number in chunks {
-            if self.chunks[number].is_missing() {
+        let (geometry, hits) = (self.geometry, self.hits.clone());
+        for (number, place) in chunks.clone().zip(self.places(chunks)?) {
+            if place.is_missing() {
                 dm::go_on().map_err(|_| Refusal::Killed { number })?;
-                let chunk = Chunk::new(self.geometry, dm::Count::of(&self.hits, number))
+                *place = Chunk::new(geometry, dm::Count::of(&hits, number))
                     .and_then(|chunk| Arc::new(chunk, GFP_KERNEL))
                     .map_err(|_| Refusal::NoMemoryForChunk { number })?;
-                self.chunks[number] = chunk;
             }
         }
         Ok(())
@@ -2187,19 +2272,23 @@ impl PageTable {
     /// there.
     fn write_words(&self, pages: Range<u32>, mut words: &[u8]) {
         for (chunk, entries) in self.parts(pages) {
+            let count = entries.end.saturating_sub(entries.start);
+            let bytes = self.geometry.words(count).saturating_mul(size_of::<u32>());
             let here;
-            (here, words) = words.split_at(self.geometry.words(entries.len() as u32) * 4);
+            (here, words) = words.split_at(bytes.min(words.len()));
             chunk.write_words(self.geometry, entries.start, here);
         }
     }
 
     /// Returns the chunks of these pages, which are all there, and which of their entries these are.
     fn parts(&self, pages: Range<u32>) -> impl Iterator<Item = (&Chunk, Range<u32>)> {
-        chunks_of(&pages).map(move |number| {
-            let start = number as u32 * CHUNK_ENTRIES;
+        let numbers = chunks_of(&pages);
+        let chunks = self.chunks.get(numbers.clone()).unwrap_or_default();
+        numbers.zip(chunks).map(move |(number, chunk)| {
+            let start = (number as u32) << abi::CHUNK_PTE_SHIFT;
             let first = pages.start.saturating_sub(start);
-            let end = (pages.end - start).min(CHUNK_ENTRIES);
-            (&*self.chunks[number], first..end)
+            let end = pages.end.saturating_sub(start).min(CHUNK_ENTRIES);
+            (&**chunk, first..end)
         })
     }
 }
@@ -2236,7 +2325,7 @@ struct Shape {
     /// Devices behind the switch.
     dev_count: u32,
     /// Sectors of a page.
-    page_size: u32,
+    page_size: NonZeroU32,
 }
 
 /// The major and minor number of a mapped device.
@@ -2276,10 +2365,9 @@ impl Volume {
 
     /// Puts an upload into the page table, or leaves everything as it is.
     fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
-        if upload.count == 0 && upload.first % CHUNK_ENTRIES != 0 {
-            return Err(Refusal::UnalignedChunk {
-                first: upload.first,
-            });
+        let first = upload.pages.start;
+        if upload.frees_chunk() && first % CHUNK_ENTRIES != 0 {
+            return Err(Refusal::UnalignedChunk { first });
         }
         let mut writer = self.table.lock();
         let live = writer.get();
@@ -2290,13 +2378,13 @@ impl Volume {
         });
         let anew = live.is_some() && same.is_none();
         match same {
-            Some(table) if upload.count > 0 && table.has_chunks(upload.chunks()) => {
+            Some(table) if !upload.frees_chunk() && table.has_chunks(upload.chunks()) => {
                 upload.write(table);
             }
             _ => {
                 let mut next = PageTable::succeed(same, upload.geometry, upload.total)?;
-                if upload.count == 0 {
-                    next.chunks[upload.chunks().start] = next.missing.clone();
+                if upload.frees_chunk() {
+                    next.free_chunk(upload.chunks().start);
                 }
                 let next = next.with_chunks(upload.chunks())?;
                 upload.write(&next);
@@ -2339,7 +2427,7 @@ impl Volume {
     fn set_regions<'a>(
         &self,
         pages: u64,
-        args: impl Iterator<Item = &'a CStr>,
+        args: impl Iterator<Item = dm::Text<'a>>,
     ) -> Result<(), MappingError<'a>> {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let mut writer = self.table.lock();
@@ -2366,7 +2454,7 @@ impl Volume {
         next: &mut Option<dm::RcuBox<PageTable>>,
         pages: u32,
         region: &mut u64,
-        arg: &'a CStr,
+        arg: dm::Text<'a>,
     ) -> Result<(), MappingError<'a>> {
         let table = next.as_deref().or(writer.get());
         let (total, dev_count) = table.map_or((pages, self.shape.dev_count), |table| {
@@ -2375,14 +2463,14 @@ impl Volume {
         });
         match Mapping::parse(arg).ok_or(MappingError::Argument { arg })? {
             Mapping::Device { at, device } => {
-                let at = at.unwrap_or(*region + 1);
+                let at = at.unwrap_or(region.saturating_add(1));
                 if at >= u64::from(total) {
                     return Err(MappingError::Region { region: at, total });
                 }
                 if device >= u64::from(dev_count) {
                     return Err(MappingError::Device { device, dev_count });
                 }
-                let pages = at as u32..at as u32 + 1;
+                let pages = at as u32..(at as u32).saturating_add(1);
                 self.make_chunks(writer, next, total, &pages)?;
                 if let Some(table) = next.as_deref().or(writer.get()) {
                     table.write(pages, iter::once(device as u32));
@@ -2402,13 +2490,15 @@ impl Volume {
                         total,
                     });
                 }
-                let pages = *region as u32 + 1..last as u32 + 1;
+                let [first, end] = [*region, last].map(|page| (page as u32).saturating_add(1));
+                let pages = first..end;
                 if pages.is_empty() {
                     return Ok(());
                 }
                 self.make_chunks(writer, next, total, &pages)?;
                 if let Some(table) = next.as_deref().or(writer.get()) {
-                    let earlier = pages.clone().map(|page| page - length as u32);
+                    let earlier = pages.clone();
+                    let earlier = earlier.map(|page| page.saturating_sub(length as u32));
                     table
                         .write_many(pages, earlier.map(|page| table.entry(page)))
                         .map_err(|_| MappingError::Killed { arg })?;
@@ -2502,7 +2592,7 @@ impl fmt::Display for PageList {
         let mut tokens = Tokens::new(f, table.geometry.fields(), page);
         while page < end {
             dm::go_on().map_err(|_| fmt::Error)?;
-            let chunk_end = end.min((page | u64::from(CHUNK_ENTRIES - 1)) + 1);
+            let chunk_end = end.min((page | u64::from(CHUNK_ENTRIES - 1)).saturating_add(1));
             while page < chunk_end {
                 let found;
                 (page, found) = table.run(page, chunk_end - 1);
@@ -2562,7 +2652,10 @@ impl<'a, 'b> Tokens<'a, 'b> {
         if start != self.next {
             // A page that has no entry is where one with a 0 is.
             let fields = NonZeroU64::from(self.fields);
-            let word = start.wrapping_add(fields.get() - 1) / fields * fields.get();
+            let word = match start % fields {
+                0 => start,
+                past => start.saturating_add(fields.get() - past),
+            };
             if entry == 0 && word <= end {
                 start = word;
             }
@@ -2572,7 +2665,7 @@ impl<'a, 'b> Tokens<'a, 'b> {
             self.write(fmt!("@{start}"))?;
         }
         self.next = end;
-        match end - start {
+        match end.saturating_sub(start) {
             1 => self.write(fmt!("{entry:x}")),
             count => self.write(fmt!("{entry:x}*{count}")),
         }
@@ -2583,7 +2676,7 @@ impl<'a, 'b> Tokens<'a, 'b> {
             let begins_line = self.count % Self::A_LINE == 0;
             self.f.write_str(if begins_line { "\n" } else { " " })?;
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.f.write_fmt(token)
     }
 
@@ -2604,8 +2697,8 @@ enum Mapping {
 }
 
 impl Mapping {
-    fn parse(arg: &CStr) -> Option<Self> {
-        match arg.to_bytes() {
+    fn parse(arg: dm::Text<'_>) -> Option<Self> {
+        match arg.bytes() {
             [b'R' | b'r', rest @ ..] => {
                 let (length, count) = Self::two_numbers(rest, b',')?;
                 Some(Self::Cycle {
@@ -2622,25 +2715,25 @@ impl Mapping {
 
     /// Returns the numbers in front of the separator, where there is one, and behind it.
     fn two_numbers(text: &[u8], separator: u8) -> Option<(Option<u64>, u64)> {
-        let middle = text.iter().position(|&byte| byte == separator)?;
-        let first = match &text[..middle] {
+        let (first, second) = split_once(text, |&byte| byte == separator)?;
+        let first = match first {
             [] => None,
             digits => Some(wrapped_number(digits, 16)?),
         };
-        Some((first, wrapped_number(&text[middle + 1..], 16)?))
+        Some((first, wrapped_number(second, 16)?))
     }
 }
 
 /// Why an argument of `set_region_mappings` was refused, in the words of the kernel's own target, or not done to its
 /// end.
 enum MappingError<'a> {
-    Argument { arg: &'a CStr },
+    Argument { arg: dm::Text<'a> },
     Cycle { length: u64, region: u64 },
     Regions { region: u64, count: u64, total: u32 },
     Region { region: u64, total: u32 },
     Device { device: u64, dev_count: u32 },
     NoMemory(Refusal),
-    Killed { arg: &'a CStr },
+    Killed { arg: dm::Text<'a> },
 }
 
 impl MappingError<'_> {
@@ -2665,7 +2758,7 @@ impl fmt::Display for MappingError<'_> {
         match self {
             Self::Argument { arg } => {
                 write!(f, "{INVALID} argument: '")?;
-                dm::Text(arg).fmt(f)?;
+                arg.fmt(f)?;
                 f.write_str("'")
             }
             Self::Cycle { length, region } => {
@@ -2686,7 +2779,7 @@ impl fmt::Display for MappingError<'_> {
             Self::NoMemory(refusal) => refusal.fmt(f),
             Self::Killed { arg } => {
                 f.write_str("set_region_mappings was killed in '")?;
-                dm::Text(arg).fmt(f)?;
+                arg.fmt(f)?;
                 f.write_str("'; the arguments before that are done")
             }
         }
@@ -2920,16 +3013,23 @@ impl PageSize {
     /// fraction of 1 << (`SECTOR_BITS` + `shift`) rounded up by at most 1, the product with a
     /// sector number is off by less than 1 / `sectors`, so the quotient is exact; and the
     /// multiplier, below 1 << 56, fits.
-    fn new(sectors: u32) -> Self {
-        let divisor = u64::from(sectors);
-        let shift = u32::BITS - (sectors - 1).leading_zeros();
-        let unit = 1 << Self::SECTOR_BITS;
-        let fraction = ((unit / divisor) << shift) + ((unit % divisor) << shift) / divisor;
+    fn new(sectors: NonZeroU32) -> Self {
+        let divisor = NonZeroU64::from(sectors);
+        let shift = u32::BITS - (sectors.get() - 1).leading_zeros();
+        let unit = 1_u64 << Self::SECTOR_BITS;
+        let fraction = ((unit % divisor) << shift) / divisor;
+        let fraction = ((unit / divisor) << shift).saturating_add(fraction);
         Self {
-            sectors: divisor,
-            multiplier: fraction + 1,
+            sectors: divisor.get(),
+            multiplier: fraction.saturating_add(1),
             shift,
         }
+    }
+
+    /// Returns how many pages begin in the first `len` sectors.
+    fn pages_of(sectors: NonZeroU32, len: u64) -> u64 {
+        let sectors = NonZeroU64::from(sectors);
+        (len / sectors).saturating_add(u64::from(len % sectors != 0))
     }
 
     /// Returns the sector at which the page begins.
@@ -2978,10 +3078,11 @@ impl Switch {
 
     /// Checks what neither userland's lines nor device-mapper say of a device: whether its blocks can be
     /// divided into pages of so many sectors. Returns what is wrong with it.
-    fn check_device(device: &dm::Device, page_size: u32) -> Result<(), &'static CStr> {
+    fn check_device(device: &dm::Device, page_size: NonZeroU32) -> Result<(), &'static CStr> {
         if device.is_zoned() {
             return Err(c"Zoned devices are not supported");
         }
+        let page_size = page_size.get();
         if page_size % device.block_len() != 0 {
             let (name, sectors) = (device.name(), device.block_len().get());
             pr_warn!(
@@ -2998,16 +3099,17 @@ impl Switch {
     /// the I/O, so where the pages are on their devices does not matter. Returns what is wrong.
     fn check_data_units(
         constructor: &dm::Constructor<'_>,
-        page_size: u32,
+        page_size: NonZeroU32,
     ) -> Result<(), &'static CStr> {
-        let unit = constructor.data_unit_len();
+        let unit = NonZeroU64::from(constructor.data_unit_len());
         let size_text = c"Page size is no multiple of the devices' data unit";
         let begin_text = c"Begin is no multiple of the devices' data unit";
         for (what, sectors, text) in [
-            ("page size", page_size.into(), size_text),
+            ("page size", page_size.get().into(), size_text),
             ("begin", constructor.begin(), begin_text),
         ] {
-            if sectors % u64::from(unit) != 0 {
+            if sectors % unit != 0 {
+                let unit = unit.get();
                 pr_warn!(
                     "switch_ctr {what} {sectors}: make it a multiple of {unit} sectors, the largest \
                      data unit that all devices encrypt\n"
@@ -3021,11 +3123,11 @@ impl Switch {
     /// Opens a device of a v3 line, or returns what is wrong with it.
     fn take_device(
         constructor: &mut dm::Constructor<'_>,
-        path: &CStr,
-        start: &CStr,
-        page_size: u32,
+        path: dm::Text<'_>,
+        start: dm::Text<'_>,
+        page_size: NonZeroU32,
     ) -> Result<(), &'static CStr> {
-        let start = leading_decimal(start).ok_or(c"Invalid device starting offset")?;
+        let start = leading_decimal(start.bytes()).ok_or(c"Invalid device starting offset")?;
         let len = constructor.len();
         let device = constructor
             .take_device(path, start)
@@ -3046,11 +3148,12 @@ impl Switch {
         if args.len() < 4 {
             return Err(invalid(c"Insufficient arguments"));
         }
-        let dev_count = decimal(args.get(0)).ok_or(invalid(c"Invalid device count"))?;
-        if dev_count as usize != args.pairs(2).count() {
+        let dev_count: u32 = number(args, 0).ok_or(invalid(c"Invalid device count"))?;
+        // An odd one at the end is ignored.
+        if dev_count as usize != (args.len() - 2) / 2 {
             return Err(invalid(c"Invalid argument count"));
         }
-        let page_size = decimal(args.get(1)).filter(|&sectors| sectors > 0);
+        let page_size = number(args, 1).and_then(NonZeroU32::new);
         let shape = Shape {
             line: Line::V3,
             dev_count,
@@ -3059,7 +3162,6 @@ impl Switch {
         let this = Self::of_shape(volumes, constructor, shape).map_err(out_of_memory)?;
         for (path, start) in args.pairs(2) {
             Self::take_device(constructor, path, start, shape.page_size).map_err(|text| {
-                let (path, start) = (dm::Text(path), dm::Text(start));
                 pr_warn!("switch_ctr device={path}, start={start}\n");
                 logged(text)
             })?;
@@ -3076,16 +3178,16 @@ impl Switch {
         args: &dm::Args<'_>,
     ) -> Result<Self, dm::ConstructorError> {
         let no_context = |error| refused(c"Cannot allocate redirection context", error);
-        let paths = truncated_decimal(args.get(0))
+        let paths = truncated_number(args, 0)
             .filter(|paths| (1..=MAX_PATHS).contains(paths))
             .ok_or(invalid(c"Invalid number of paths"))?;
-        let region_size = truncated_decimal(args.get(1))
-            .filter(|&sectors| sectors > 0)
+        let region_size = truncated_number(args, 1)
+            .and_then(NonZeroU32::new)
             .ok_or(invalid(c"Invalid region size"))?;
-        if truncated_decimal(args.get(2)) != Some(0) {
+        if truncated_number(args, 2) != Some(0) {
             return Err(invalid(c"Invalid number of optional args"));
         }
-        if args.len() - 3 != 2 * paths as usize {
+        if args.len() != 3 + 2 * paths as usize {
             return Err(invalid(c"Incorrect number of path arguments"));
         }
         let shape = Shape {
@@ -3095,7 +3197,7 @@ impl Switch {
         };
         let this = Self::of_shape(volumes, constructor, shape).map_err(no_context)?;
         for (path, start) in args.pairs(3) {
-            let start = decimal(start);
+            let start = decimal(start.bytes());
             let device = constructor
                 .take_device(path, start.unwrap_or(0))
                 .inspect_err(|&error| explain_lookup(path, error))
@@ -3127,7 +3229,7 @@ impl Switch {
         let ios = dm::Counters::new(Self::UNMAPPED + 1)?;
         Ok(Self {
             page_size: PageSize::new(shape.page_size),
-            pages: constructor.len().div_ceil(shape.page_size.into()),
+            pages: PageSize::pages_of(shape.page_size, constructor.len()),
             volume: dm::Current::new([volume.clone(), volume]),
             place: Place {
                 table: constructor.table(),
@@ -3175,7 +3277,7 @@ impl dm::Target for Switch {
         constructor: &mut dm::Constructor<'_>,
         args: &dm::Args<'_>,
     ) -> Result<Self, dm::ConstructorError> {
-        if args.len() > 2 && truncated_decimal(args.get(2)).is_some() {
+        if truncated_number(args, 2).is_some() {
             Self::in_tree(volumes, constructor, args)
         } else {
             Self::v3(volumes, constructor, args)
@@ -3244,7 +3346,7 @@ impl dm::Target for Switch {
         }
         write!(line, "{}", devices.len())?;
         for device in devices {
-            write!(line, " {}", device.name())?;
+            line.write_fmt(fmt!(" {}", device.name()))?;
         }
         line.write_str(" 5 ")?;
         for _ in devices {
@@ -3252,8 +3354,7 @@ impl dm::Target for Switch {
         }
         let [first, second] = *self.volume.userland.lock();
         write!(line, " {first:08x} {second:08x}")?;
-        let [remapped, unmapped] =
-            [Self::REMAPPED, Self::UNMAPPED].map(|index| self.ios.sum(index));
+        let (remapped, unmapped) = (self.ios.sum(Self::REMAPPED), self.ios.sum(Self::UNMAPPED));
         write!(line, " {remapped} {unmapped}")
     }
 
@@ -3263,7 +3364,7 @@ impl dm::Target for Switch {
             line.write_str(" 0")?;
         }
         for device in devices {
-            write!(line, " {} {}", device.name(), device.start())?;
+            line.write_fmt(fmt!(" {} {}", device.name(), device.start()))?;
         }
         Ok(())
     }
@@ -3277,10 +3378,9 @@ impl dm::Target for Switch {
         )?;
         for (number, device) in devices.iter().enumerate() {
             let (name, start) = (device.name(), device.start());
-            write!(
-                line,
+            line.write_fmt(fmt!(
                 ",device_{number}_name={name},device_{number}_start={start}"
-            )?;
+            ))?;
         }
         line.write_str(";")
     }
@@ -3288,7 +3388,7 @@ impl dm::Target for Switch {
     /// `set_region_mappings` is the kernel's own; `chunk_hits` is answered with the number of chunks
     /// and the I/Os that fell into each of those that an upload's table could have; `page_table` with the page table.
     fn message(&self, args: &dm::Args<'_>) -> Result<Option<Answer>> {
-        let name = args.get(0).to_bytes();
+        let name = args.get(0).map_or(&b""[..], dm::Text::bytes);
         if name.eq_ignore_ascii_case(b"set_region_mappings") {
             self.volume
                 .set_regions(self.pages, args.iter().skip(1))
@@ -3344,14 +3444,11 @@ impl Drop for Switch {
 /// Returns the pages that the message `page_table [FIRST [COUNT]]` asks for: from 0 on, and all, where it does not say
 /// that.
 fn pages_of(args: &dm::Args<'_>) -> Result<Range<u32>> {
-    let [first, count] = [(1, 0), (2, u32::MAX)].map(|(index, default)| {
-        if index < args.len() {
-            decimal(args.get(index))
-        } else {
-            Some(default)
-        }
-    });
-    let (Some(first), Some(count)) = (first, count) else {
+    let number_or = |index, default| {
+        let arg = args.get(index);
+        arg.map_or(Some(default), |arg| decimal(arg.bytes()))
+    };
+    let (Some(first), Some(count)) = (number_or(1, 0), number_or(2, u32::MAX)) else {
         pr_warn!("page_table: FIRST and COUNT are decimal numbers of pages, below 4294967296\n");
         return Err(EINVAL);
     };
@@ -3375,12 +3472,12 @@ fn out_of_memory(error: Error) -> dm::ConstructorError {
 
 /// Refuses a constructor's argument, and says so in the log as v3 did.
 fn logged(text: &'static CStr) -> dm::ConstructorError {
-    pr_warn!("switch_ctr {}\n", dm::Text(text));
+    pr_warn!("switch_ctr {}\n", dm::Text::from(text));
     invalid(text)
 }
 
 /// Writes to the log why a device cannot be opened: device-mapper's text and v3's errno do not say it.
-fn explain_lookup(path: &CStr, error: Error) {
+fn explain_lookup(path: dm::Text<'_>, error: Error) {
     let reason = match error {
         EBUSY => "it is in use: mounted, swap, part of an array, or opened by a process",
         EINVAL => "it is the mapped device itself",
@@ -3392,21 +3489,42 @@ fn explain_lookup(path: &CStr, error: Error) {
         _ => "it cannot be opened",
     };
     pr_warn!(
-        "switch_ctr cannot use {}: {reason} (error {})\n",
-        dm::Text(path),
+        "switch_ctr cannot use {path}: {reason} (error {})\n",
         error.to_errno()
     );
 }
 
-/// Returns the decimal number that `arg` is.
-fn decimal<T: FromStr>(arg: &CStr) -> Option<T> {
-    arg.to_str().ok()?.parse().ok()
+/// Returns the argument at `index`, where that is a decimal number.
+fn number<T: TryFrom<u64>>(args: &dm::Args<'_>, index: usize) -> Option<T> {
+    decimal(args.get(index)?.bytes())
 }
 
-/// Returns the decimal number that `arg` is, less what of it does not fit, as C's `sscanf` in the
-/// kernel reads it.
-fn truncated_decimal(arg: &CStr) -> Option<u32> {
-    wrapped_number(arg.to_bytes(), 10).map(|number| number as u32)
+/// Returns the argument at `index`, where that is a decimal number, less what of it does not fit, as C's `sscanf` in
+/// the kernel reads it.
+fn truncated_number(args: &dm::Args<'_>, index: usize) -> Option<u32> {
+    let number = wrapped_number(args.get(index)?.bytes(), 10)?;
+    Some(number as u32)
+}
+
+/// Returns the decimal number that the text is, which may begin with a `+`.
+fn decimal<T: TryFrom<u64>>(text: &[u8]) -> Option<T> {
+    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    if digits.is_empty() {
+        return None;
+    }
+    let number = digits.iter().try_fold(0_u64, |number, &digit| {
+        let value = char::from(digit).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(value.into())
+    });
+    T::try_from(number?).ok()
+}
+
+/// Returns the decimal number that the text begins with.
+fn leading_decimal(text: &[u8]) -> Option<u64> {
+    let is_other = |byte: &u8| !byte.is_ascii_digit();
+    let digits = split_once(text, is_other).map_or(text, |(digits, _)| digits);
+    // No sign is a digit.
+    decimal(digits)
 }
 
 /// Returns the number that one digit or more are in `radix`, less what of it does not fit.
@@ -3420,14 +3538,10 @@ fn wrapped_number(digits: &[u8], radix: u32) -> Option<u64> {
     })
 }
 
-/// Returns the decimal number that `arg` begins with.
-fn leading_decimal(arg: &CStr) -> Option<u64> {
-    let bytes = arg.to_bytes();
-    let digits = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    core::str::from_utf8(&bytes[..digits]).ok()?.parse().ok()
+/// Returns what is before the first byte of the kind, where there is one, and what is behind it.
+fn split_once(text: &[u8], is_kind: impl FnMut(&u8) -> bool) -> Option<(&[u8], &[u8])> {
+    let (before, rest) = text.split_at_checked(text.iter().position(is_kind)?)?;
+    Some((before, rest.get(1..)?))
 }
 
 /// An upload whose fields are known to be good, as far as they can be without its device.
@@ -3439,10 +3553,8 @@ struct Upload<'a> {
     geometry: Geometry,
     /// Entries of the whole table.
     total: u32,
-    /// The first entry that the message has.
-    first: u32,
-    /// Entries that the message has; with 0, a chunk is to be freed.
-    count: u32,
+    /// The pages whose entries the message has; where there are none, the chunk at their start is to be freed.
+    pages: Range<u32>,
     userland: [u32; 2],
     /// The entries' words, of which the last byte may be missing.
     words: &'a [u8],
@@ -3451,7 +3563,7 @@ struct Upload<'a> {
 impl<'a> Upload<'a> {
     /// Checks a message, in the order in which v3 did.
     fn check(message: &'a [u8]) -> Result<Self, Refusal> {
-        let nla_len = message.len() + genl::ATTRIBUTE_HEADER_LEN;
+        let nla_len = message.len().saturating_add(genl::ATTRIBUTE_HEADER_LEN);
         let Some((_, words)) = message.split_at_checked(abi::HEADER_LEN) else {
             return Err(Refusal::TooShort { nla_len });
         };
@@ -3468,16 +3580,14 @@ impl<'a> Upload<'a> {
         if dev_count.wrapping_sub(1) & !mask != 0 {
             return Err(Refusal::InvalidMask { mask, dev_count });
         }
-        let pte_bits = NonZeroU32::new(pte_bits)
-            .filter(|bits| bits.get() <= u32::BITS)
-            .ok_or(Refusal::InvalidEntrySize { pte_bits })?;
-        let geometry = Geometry::new(pte_bits);
+        let geometry = Geometry::new(pte_bits).ok_or(Refusal::InvalidEntrySize { pte_bits })?;
         let fields = geometry.fields();
         if first % fields != 0 {
             return Err(Refusal::Unaligned { first, fields });
         }
         // One byte of the entries may be missing, as v3 had it.
-        let wanted = size_of::<abi::IpcPgTable>() - 1 + geometry.words(count) * size_of::<u32>();
+        let wanted = size_of::<abi::IpcPgTable>() - 1;
+        let wanted = wanted.saturating_add(geometry.words(count).saturating_mul(size_of::<u32>()));
         if wanted > nla_len {
             return Err(Refusal::Incomplete { wanted, nla_len });
         }
@@ -3490,49 +3600,49 @@ impl<'a> Upload<'a> {
             dev_count,
             geometry,
             total,
-            first,
-            count,
+            pages: first..end as u32,
             userland: header.userland,
             words,
         })
     }
 
-    /// Returns the pages that the entries are for.
-    fn pages(&self) -> Range<u32> {
-        self.first..self.first + self.count
+    /// Whether a chunk is to be freed, and nothing written.
+    fn frees_chunk(&self) -> bool {
+        self.pages.is_empty()
     }
 
     /// Returns the chunks that the entries are in: where there are none, the empty range at the
     /// chunk that is to be freed.
     fn chunks(&self) -> Range<usize> {
-        chunks_of(&self.pages())
+        chunks_of(&self.pages)
     }
 
     /// Writes the entries into the chunks of `table`, which has this geometry and these chunks.
     fn write(&self, table: &PageTable) {
-        let Range { start, end } = self.pages();
-        let fields = self.geometry.fields().get();
+        let Range { start, end } = self.pages;
+        let count = end.saturating_sub(start);
+        let fields = self.geometry.fields();
         let whole = if self.geometry.is_the_same_in_chunks() {
-            (self.count / fields).min((self.words.len() / size_of::<u32>()) as u32)
+            (count / fields).min((self.words.len() / size_of::<u32>()) as u32)
         } else {
             0
         };
-        let middle = start + whole * fields;
+        // The entries of whole words.
+        let whole = whole.saturating_mul(fields.get());
+        let middle = start.saturating_add(whole);
         table.write_words(start..middle, self.words);
-        table.write(
-            middle..end,
-            (middle - start..self.count).map(|index| self.entry(index)),
-        );
+        table.write(middle..end, (whole..count).map(|index| self.entry(index)));
     }
 
-    /// Returns the entry at `index`, which is below `count`.
+    /// Returns the entry at `index` of the message.
     fn entry(&self, index: u32) -> u32 {
         let fields = self.geometry.fields();
         let start = (index / fields) as usize * size_of::<u32>();
-        let there = &self.words[start..self.words.len().min(start + size_of::<u32>())];
         let mut word = [0; size_of::<u32>()];
-        word[..there.len()].copy_from_slice(there);
-        let shift = index % fields * self.geometry.pte_bits.get();
+        for (byte, &there) in word.iter_mut().zip(self.words.get(start..).unwrap_or_default()) {
+            *byte = there;
+        }
+        let shift = (index % fields).wrapping_mul(self.geometry.pte_bits.get());
         self.geometry.entry(u32::from_ne_bytes(word), shift)
     }
 }
@@ -3540,8 +3650,10 @@ impl<'a> Upload<'a> {
 /// Returns the fields of a message before its entries; what a short message lacks is 0.
 fn header(message: &[u8]) -> abi::IpcPgTable {
     let mut header = abi::IpcPgTable::default();
-    let there = message.len().min(abi::HEADER_LEN);
-    header.as_bytes_mut()[..there].copy_from_slice(&message[..there]);
+    let fields = header.as_bytes_mut().iter_mut().take(abi::HEADER_LEN);
+    for (byte, &there) in fields.zip(message) {
+        *byte = there;
+    }
     header
 }
 

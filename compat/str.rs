@@ -8,15 +8,8 @@ use core::{
     fmt, //
 };
 
-/// Conversions between [`CStr`] and C strings of unsigned characters.
+/// Conversion of [`CStr`] to C strings of unsigned characters.
 pub trait CStrExt {
-    /// Returns the string at a C pointer.
-    ///
-    /// # Safety
-    ///
-    /// The pointer must be to a string that ends with a NUL, which stays as it is for `'a`.
-    unsafe fn from_char_ptr<'a>(pointer: *const c_char) -> &'a Self;
-
     /// Returns a C pointer to the string.
     fn as_char_ptr(&self) -> *const c_char;
 }
@@ -24,11 +17,6 @@ pub trait CStrExt {
 // These are the methods that all others use in their place.
 #[allow(clippy::disallowed_methods)]
 impl CStrExt for CStr {
-    unsafe fn from_char_ptr<'a>(pointer: *const c_char) -> &'a Self {
-        // SAFETY: The pointer is to such a string by this function's requirements.
-        unsafe { CStr::from_ptr(pointer.cast()) }
-    }
-
     fn as_char_ptr(&self) -> *const c_char {
         self.as_ptr().cast()
     }
@@ -48,17 +36,17 @@ impl<'a> Formatter<'a> {
 
     /// Returns what was written.
     pub(crate) fn written(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        self.buffer.get(..self.len).unwrap_or_default()
     }
 }
 
 impl fmt::Write for Formatter<'_> {
     /// If the text does not fit, the part that fits is written.
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = &mut self.buffer[self.len..];
+        let room = self.buffer.get_mut(self.len..).unwrap_or_default();
         let len = text.len().min(room.len());
         room[..len].copy_from_slice(&text.as_bytes()[..len]);
-        self.len += len;
+        self.len = self.len.saturating_add(len);
         if len < text.len() {
             return Err(fmt::Error);
         }

@@ -88,15 +88,9 @@ impl<T> KVVec<T> {
         Ok(())
     }
 
-    /// Appends a value.
-    pub fn push(&mut self, value: T, flags: Flags) -> Result<(), AllocError> {
-        self.reserve(1, flags)?;
-        self.push_within_capacity(value).map_err(|_| AllocError)
-    }
-
     /// Appends a value if there is memory for it, otherwise returns it.
     pub fn push_within_capacity(&mut self, value: T) -> Result<(), T> {
-        if self.len == self.capacity {
+        if self.len >= self.capacity {
             return Err(value);
         }
         // SAFETY: There is room for a value behind the last one by the type's invariants.
