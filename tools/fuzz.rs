@@ -6,10 +6,17 @@
 //! Files are made out of random numbers. A case comes from its seed alone, which is printed where it fails:
 //! `SEED=number cargo test` begins with it.
 
+use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, thread};
+use std::{env, mem, thread};
 
-use super::*;
+use super::dm::table_lines;
+use super::file::{raw_message, shown, Reader, Source};
+use super::message::{Target, Window, MAX_IPC_MSG_LEN};
+use super::netlink::{family_id, find_reply, Answer};
+use super::report::Failure;
+use super::upload::pte_bits;
+use super::words::windows;
 
 #[path = "../tests/fuzz/random.rs"]
 mod random;

@@ -8,1653 +8,20 @@
 
 #![deny(unsafe_code)]
 
-use std::collections::VecDeque;
 use std::env;
-use std::fmt::{self, Display};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::iter;
-use std::mem;
-use std::ops::{Range, RangeInclusive};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
 use std::process::ExitCode;
-use std::str::FromStr;
-use std::time::{Duration, Instant};
 
-use getopts::{Matches, Options};
-use libc::dev_t;
+use command_line::{option_list, settings};
+use message::Target;
+use report::{print, say, usage, Failure};
+use upload::{send_raw, upload};
 
-/// The system calls that the standard library has no wrapper for.
-#[allow(unsafe_code)]
-mod sys {
-    use std::fs::File;
-    use std::io;
-    use std::mem::zeroed;
-    use std::os::fd::{AsRawFd, FromRawFd};
-    use std::time::Duration;
-
-    /// Bytes of a `struct dm_ioctl`.
-    pub const DM_HEADER: usize = 312;
-
-    /// What a system call returned: a number from 0 up, unless it failed.
-    fn check(result: impl TryInto<usize>) -> io::Result<usize> {
-        result.try_into().map_err(|_| io::Error::last_os_error())
-    }
-
-    /// Opens a generic netlink socket; a write to it is one datagram to the kernel.
-    pub fn netlink_socket() -> io::Result<File> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-        // SAFETY: the call takes no pointers.
-        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_GENERIC) };
-        check(fd)?;
-        // SAFETY: the descriptor is fresh from the kernel and nothing else owns it.
-        Ok(unsafe { File::from_raw_fd(fd) })
-    }
-
-    /// Waits until `socket` has something to read, `timeout` at most.
-    pub fn wait_readable(socket: &File, timeout: Duration) -> io::Result<()> {
-        let mut poll = libc::pollfd {
-            fd: socket.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let milliseconds = i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX);
-        // SAFETY: the pointer is to one pollfd that outlives the call, and the count says one.
-        check(unsafe { libc::poll(&mut poll, 1, milliseconds) }).map(drop)
-    }
-
-    /// Takes one datagram, of `limit` bytes at most (a longer one is cut), without waiting. One
-    /// that the kernel did not send comes out empty.
-    pub fn receive(socket: &File, limit: usize) -> io::Result<Vec<u8>> {
-        let mut buffer = vec![0_u8; limit];
-        // SAFETY: a sockaddr_nl is integers only, for which zero is a value.
-        let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
-        let mut size = size_of_val(&sender) as libc::socklen_t;
-        let (data, name) = (buffer.as_mut_ptr().cast(), (&raw mut sender).cast());
-        let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
-        // SAFETY: data is the buffer and name an address on this stack; each goes with its own
-        // length, and both outlive the call.
-        let length = check(unsafe { libc::recvfrom(fd, data, limit, flags, name, &mut size) })?;
-        buffer.truncate(if sender.nl_pid == 0 { length } else { 0 });
-        Ok(buffer)
-    }
-
-    /// DM_TABLE_STATUS on a buffer that begins with a `struct dm_ioctl`, whose `data_size` is
-    /// set here.
-    pub fn dm_table_status(control: &File, buffer: &mut [u8]) -> io::Result<()> {
-        const DM_TABLE_STATUS: libc::Ioctl = libc::_IOWR::<[u8; DM_HEADER]>(0xfd, 12);
-        assert!(buffer.len() >= DM_HEADER);
-        let size = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-        buffer[12..16].copy_from_slice(&size.to_ne_bytes());
-        let (fd, data) = (control.as_raw_fd(), buffer.as_mut_ptr());
-        // SAFETY: the kernel reads and writes data_size bytes at most, just made no more than
-        // the buffer has, and never fewer than the header, which the buffer was found to hold.
-        check(unsafe { libc::ioctl(fd, DM_TABLE_STATUS, data) }).map(drop)
-    }
-}
-
-/// Why the work was not done: the exit status, and what to say on standard error.
-#[derive(Debug)]
-struct Failure(u8, String);
-
-impl Failure {
-    fn new(status: u8, text: &str) -> Self {
-        let lines = text.lines().map(|line| format!("swupload: {line}\n"));
-        Failure(status, lines.collect())
-    }
-}
-
-/// The kernel said no, or did not say what it should.
-impl From<String> for Failure {
-    fn from(text: String) -> Self {
-        Failure::new(1, &text)
-    }
-}
-
-/// Standard output cannot be written; a reader that has seen enough is no news.
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::BrokenPipe => Failure(1, String::new()),
-            _ => Failure::new(1, &format!("cannot write the output: {error}")),
-        }
-    }
-}
-
-/// The command line asks for what cannot be.
-fn usage<T>(text: impl Display) -> Result<T, Failure> {
-    let text = format!("{text}\n(swupload -h lists the options)");
-    Err(Failure::new(2, &text))
-}
-
-/// Writes to standard error; nobody is left to tell when that fails.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
-}
-
-/// Writes to standard output. `io::stdout()` itself would hide that the descriptor is open for reading only.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    Ok(output.write_all(text.as_bytes())?)
-}
-
-// The wire format, as dm-switch.h has it.
-const FAMILY: &str = "DM_SWITCH";
-const FAMILY_VERSION: u8 = 1;
-const NETLINK_CMD_GET_PAGE_TBL: u8 = 1;
-const NETLINK_ATTR_MSG: u16 = 1;
-const OPCODE_PAGE_TABLE_UPLOAD: u32 = 1;
-const CHUNK_PTE_COUNT: u32 = 1 << 13;
-/// Bytes of a `struct IpcPgTable` before its entries.
-const TABLE_HEADER: usize = 40;
-const MAX_IPC_MSG_LEN: usize = 65480;
-const MAX_ERR_STR_LEN: usize = 255;
-/// Type of the attribute that holds the answer.
-const ANSWER_ATTR: u16 = 11;
-/// Bytes of a `struct IpcResponse`.
-const ANSWER_LEN: usize = 28 + MAX_ERR_STR_LEN + 1;
-
-// Where in a `struct nlmsghdr` its fields are.
-const NLMSG_TYPE: usize = 4;
-const NLMSG_FLAGS: usize = 6;
-const NLMSG_SEQ: usize = 8;
-const NLMSG_PID: usize = 12;
-// Bytes before the payload: of a netlink message, a generic one's command, an attribute.
-const NLMSG_HEADER: usize = 16;
-const GENL_HEADER: usize = 4;
-const NLA_HEADER: usize = 4;
-
-const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// No page table needs more; a file that never ends must not fill the memory.
-const FILE_LIMIT: usize = 64 << 20;
-
-/// Reads a decimal number: digits, nothing else.
-fn decimal<T: FromStr>(text: &str) -> Option<T> {
-    text.parse().ok().filter(|_| !text.starts_with('+'))
-}
-
-/// Reads a word of up to 8 hexadecimal digits, with or without `0x` before it.
-fn hex_word(text: &str) -> Option<u32> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let word = u32::from_str_radix(digits, 16).ok();
-    word.filter(|_| digits.len() <= 8 && !digits.starts_with('+'))
-}
-
-/// The text up to the first NUL, fit for a terminal.
-fn text_before_nul(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).replace(char::is_control, "?")
-}
-
-const CUT_SHORT: &str = "what the kernel answered is cut short";
-
-/// The field at `at` of what the kernel answered.
-fn field<const N: usize>(answer: &[u8], at: usize) -> Result<[u8; N], String> {
-    let field = answer.get(at..).and_then(|rest| rest.first_chunk());
-    Ok(*field.ok_or(CUT_SHORT)?)
-}
-
-fn u16_at(answer: &[u8], at: usize) -> Result<u16, String> {
-    field(answer, at).map(u16::from_ne_bytes)
-}
-
-fn u32_at(answer: &[u8], at: usize) -> Result<u32, String> {
-    field(answer, at).map(u32::from_ne_bytes)
-}
-
-/// Reads a device number, `MAJOR:MINOR`, as wide as the kernel's own (12 and 20 bits).
-fn dev_number(text: &str) -> Option<dev_t> {
-    let (major, minor) = text.split_once(':')?;
-    let (major, minor) = (decimal(major)?, decimal(minor)?);
-    (major < 1 << 12 && minor < 1 << 20).then(|| libc::makedev(major, minor))
-}
-
-fn dev_text(dev: dev_t) -> String {
-    format!("{}:{}", libc::major(dev), libc::minor(dev))
-}
-
-/// What the command line asks for.
-struct Settings {
-    device: String,
-    file: String,
-    first_page: u32,
-    /// Bytes of a message at most.
-    message_bytes: usize,
-    pte_bits: Option<u32>,
-    dev_count: Option<u64>,
-    page_total: Option<u64>,
-    userland: [u32; 2],
-    loaded: bool,
-    packed: bool,
-    whole: bool,
-    free_chunk: Option<u32>,
-    raw: bool,
-    print_only: bool,
-    verbose: bool,
-}
-
-fn option_list() -> Options {
-    let mut options = Options::new();
-    options
-        .optopt("b", "pte-bits", "bits of an entry, 1 to 32", "N")
-        .optopt("n", "devices", "device count, 1 to 65535", "N")
-        .optopt("t", "pages", "total pages of the device", "N")
-        .optflag("l", "loaded", "for the table that is loaded, not live yet")
-        .optopt("o", "first-page", "page of FILE's first entry", "N")
-        .optopt("u", "userland", "two userland words (hex)", "A,B")
-        .optflag("p", "packed", "FILE holds packed 32-bit words")
-        .optflag("W", "whole", "refuse a FILE that leaves pages out")
-        .optopt("w", "message-bytes", "bytes a message, 44 to 65480", "N")
-        .optopt("d", "free-chunk", "free a chunk (no FILE)", "CHUNK")
-        .optflag("r", "raw", "send FILE's bytes (hex), print the answer")
-        .optflag("N", "dry-run", "print the messages as hex, send none")
-        .optflag("v", "verbose", "say what each message carried")
-        .optflag("h", "help", "print this help")
-        .optflag("V", "version", "print the version");
-    options
-}
-
-fn settings(matches: &Matches) -> Result<Settings, Failure> {
-    let free_chunk = number(matches, "d", "chunk", 0..=u32::MAX / CHUNK_PTE_COUNT)?;
-    let (device, file) = operands(matches)?;
-    let first_page = number(matches, "o", "first page", 0..=u32::MAX)?;
-    let sizes = TABLE_HEADER + 4..=MAX_IPC_MSG_LEN;
-    let message_bytes = number(matches, "w", "bytes a message", sizes)?;
-    Ok(Settings {
-        device,
-        file,
-        first_page: first_page.unwrap_or(0),
-        message_bytes: message_bytes.unwrap_or(MAX_IPC_MSG_LEN),
-        pte_bits: number(matches, "b", "pte bits", 1..=32)?,
-        dev_count: number(matches, "n", "device count", 1..=u16::MAX.into())?,
-        page_total: number(matches, "t", "total pages", 1..=u32::MAX.into())?,
-        userland: userland(matches)?,
-        loaded: matches.opt_present("l"),
-        packed: matches.opt_present("p"),
-        whole: matches.opt_present("W"),
-        free_chunk,
-        raw: matches.opt_present("r"),
-        print_only: matches.opt_present("N"),
-        verbose: matches.opt_present("v"),
-    })
-}
-
-/// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
-fn operands(matches: &Matches) -> Result<(String, String), Failure> {
-    let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
-        (
-            "-r",
-            &["b", "n", "t", "u", "l", "o", "p", "W", "w", "d", "N"],
-        )
-    } else if matches.opt_present("d") {
-        ("-d", &["l", "o", "p", "W", "w"])
-    } else if matches.opt_present("l") {
-        // The kernel knows the table by these.
-        ("-l", &["n", "t"])
-    } else {
-        ("", &[])
+fn main() -> ExitCode {
+    let Err(Failure(status, text)) = run() else {
+        return ExitCode::SUCCESS;
     };
-    if let Some(name) = excluded.iter().find(|name| matches.opt_present(name)) {
-        return usage(format!("{mode} has no use for -{name}"));
-    }
-    match (mode, matches.free.as_slice()) {
-        ("-r", [file] | [_, file]) => Ok((String::new(), file.clone())),
-        ("-r", _) => usage("-r needs a FILE, with or without a DEVICE before it"),
-        ("-d", [device]) => Ok((device.clone(), String::new())),
-        ("-d", _) => usage("-d needs a DEVICE and no FILE"),
-        (_, [device, file]) => Ok((device.clone(), file.clone())),
-        _ => usage("needs a DEVICE and a FILE"),
-    }
-}
-
-/// The value of option `name`, a decimal number in `range`.
-fn number<T: FromStr + PartialOrd + Display>(
-    matches: &Matches,
-    name: &str,
-    what: &str,
-    range: RangeInclusive<T>,
-) -> Result<Option<T>, Failure> {
-    let Some(text) = matches.opt_str(name) else {
-        return Ok(None);
-    };
-    let value = decimal(&text).filter(|value| range.contains(value));
-    if value.is_none() {
-        let (low, high) = range.into_inner();
-        let wanted = format!("{what} must be a decimal number from {low} to {high}");
-        return usage(format!("-{name} {text}: {wanted}"));
-    }
-    Ok(value)
-}
-
-fn userland(matches: &Matches) -> Result<[u32; 2], Failure> {
-    let text = matches.opt_str("u").unwrap_or("0,0".into());
-    let (first, second) = text.split_once(',').unwrap_or_default();
-    match (hex_word(first), hex_word(second)) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => usage(format!(
-            "-u {text}: must be two words of 1 to 8 hexadecimal digits, as in 1f,a0"
-        )),
-    }
-}
-
-/// What every message to one device has in common.
-struct Target {
-    dev: dev_t,
-    dev_count: u16,
-    pte_bits: u32,
-    page_total: u32,
-    userland: [u32; 2],
-}
-
-impl Target {
-    /// Takes what was given, and asks the kernel for the rest.
-    fn find(settings: &Settings) -> Result<Self, Failure> {
-        let name = &settings.device;
-        let key = find_device(name)?;
-        let (dev, switch) = match (&key, settings.dev_count, settings.page_total) {
-            _ if settings.loaded => find_loaded_switch(name, &key)?,
-            (Key::Number(dev), Some(devices), Some(pages)) => (*dev, Switch::v3(devices, pages)),
-            _ => find_switch(name, &key)?,
-        };
-        let devices = settings.dev_count.unwrap_or(switch.devices);
-        let pages = settings.page_total.unwrap_or(switch.pages);
-        let dev_count = u16::try_from(devices)
-            .map_err(|_| format!("{name}: {devices} devices; a message says 65535 at most"))?;
-        let page_total = u32::try_from(pages)
-            .map_err(|_| format!("{name}: {pages} pages; a message says 4294967295 at most"))?;
-        Ok(Target {
-            dev,
-            dev_count,
-            pte_bits: pte_bits(settings.pte_bits, dev_count, switch.is_in_tree)?,
-            page_total,
-            userland: settings.userland,
-        })
-    }
-
-    /// Entries in a 32-bit word.
-    fn word_pages(&self) -> u32 {
-        u32::BITS / self.pte_bits
-    }
-
-    /// The window that frees `chunk`.
-    fn chunk(&self, chunk: u32) -> Result<Window, Failure> {
-        let last = (self.page_total - 1) / CHUNK_PTE_COUNT;
-        if chunk > last {
-            return usage(format!("-d {chunk}: past the device's last chunk {last}"));
-        }
-        let page = chunk * CHUNK_PTE_COUNT;
-        Ok(Window {
-            pages: page..page,
-            // As long as the C structure, which has room for one word.
-            words: vec![0],
-        })
-    }
-
-    /// The bytes of the `struct IpcPgTable` that carries `window`.
-    fn message(&self, window: &Window) -> Vec<u8> {
-        let length = TABLE_HEADER + 4 * window.words.len();
-        let words = [
-            length as u32,
-            OPCODE_PAGE_TABLE_UPLOAD,
-            self.userland[0],
-            self.userland[1],
-            libc::major(self.dev),
-            libc::minor(self.dev),
-            self.page_total,
-            window.pages.start,
-            window.pages.len() as u32,
-        ];
-        let mut bytes = words.map(u32::to_ne_bytes).concat();
-        bytes.extend(self.dev_count.to_ne_bytes());
-        bytes.extend([self.pte_bits as u8, 0]);
-        let entries: Vec<_> = window.words.iter().map(|word| word.to_ne_bytes()).collect();
-        bytes.extend_from_slice(entries.as_flattened());
-        bytes
-    }
-}
-
-/// The bits of an entry: those given, or the fewest that hold every index where the kernel's own
-/// line made the page table, else the smallest power of two of them.
-fn pte_bits(given: Option<u32>, dev_count: u16, is_in_tree: bool) -> Result<u32, Failure> {
-    let needed = u16::BITS - (dev_count - 1).leading_zeros();
-    let bits = given.unwrap_or(match is_in_tree {
-        true => needed.max(1),
-        false => needed.next_power_of_two(),
-    });
-    if bits < needed {
-        return usage(format!(
-            "-b {bits}: {dev_count} devices need {needed} pte bits or more"
-        ));
-    }
-    Ok(bits)
-}
-
-// The device-mapper ioctl. C header: `linux/dm-ioctl.h`.
-const CONTROL: &str = "/dev/mapper/control";
-const DM_VERSION_MAJOR: u32 = 4;
-const DM_STATUS_TABLE_FLAG: u32 = 1 << 4;
-const DM_ACTIVE_PRESENT_FLAG: u32 = 1 << 5;
-const DM_INACTIVE_PRESENT_FLAG: u32 = 1 << 6;
-const DM_BUFFER_FULL_FLAG: u32 = 1 << 8;
-const DM_QUERY_INACTIVE_TABLE_FLAG: u32 = 1 << 12;
-const DM_NAME_LEN: usize = 128;
-// Where in a `struct dm_ioctl` its fields are.
-const DM_VERSION: usize = 0;
-const DM_DATA_START: usize = 16;
-const DM_TARGET_COUNT: usize = 20;
-const DM_FLAGS: usize = 28;
-const DM_DEV: usize = 40;
-const DM_NAME: usize = 48;
-/// Far above the longest table line that 65535 devices make.
-const DM_BUFFER_LIMIT: usize = 16 << 20;
-
-/// One line of a table: its length in 512-byte sectors, its target, and what follows.
-type Line = (u64, String, String);
-
-/// What the device-mapper finds a device by.
-enum Key {
-    Number(dev_t),
-    /// As the kernel has it, with less than `DM_NAME_LEN` bytes.
-    Name(String),
-}
-
-/// The key of the device `name`, which is a path, a number or the name of a mapped device.
-fn find_device(name: &str) -> Result<Key, String> {
-    if name.contains('/') {
-        let node = fs::metadata(name).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => format!("{name}: no such device"),
-            _ => format!("{name}: {error}"),
-        })?;
-        if !node.file_type().is_block_device() {
-            return Err(format!("{name}: not a block device"));
-        }
-        return Ok(Key::Number(node.rdev()));
-    }
-    if let Some(dev) = dev_number(name) {
-        return Ok(Key::Number(dev));
-    }
-    let kernel_name = kernel_name(name);
-    if !(1..DM_NAME_LEN).contains(&kernel_name.len()) {
-        return Err(format!("'{name}': no such device"));
-    }
-    Ok(Key::Name(kernel_name))
-}
-
-/// The kernel's name of a mapped device, as libdevmapper makes it by default: bytes that udev does not take in a name
-/// become `\xNN`. A name that has such bytes in this form is the kernel's already.
-fn kernel_name(name: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
-    if name.contains("\\x") {
-        return name.into();
-    }
-    let mangled = name.bytes().map(|byte| match is_plain(byte) {
-        true => char::from(byte).into(),
-        false => format!("\\x{byte:02x}"),
-    });
-    mangled.collect()
-}
-
-/// What a switch's table says of it.
-#[derive(Debug, PartialEq)]
-struct Switch {
-    devices: u64,
-    pages: u64,
-    /// Whether its line is one of the kernel's own target.
-    is_in_tree: bool,
-}
-
-impl Switch {
-    fn v3(devices: u64, pages: u64) -> Self {
-        Switch {
-            devices,
-            pages,
-            is_in_tree: false,
-        }
-    }
-}
-
-/// Number and table of the switch with this key, which messages call `name`: the live table, or where there is
-/// none yet the one that is loaded, for the kernel takes uploads for that then.
-fn find_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
-    let mut answer = table_status(name, key, DM_STATUS_TABLE_FLAG)?;
-    let present = u32_at(&answer, DM_FLAGS)? & (DM_ACTIVE_PRESENT_FLAG | DM_INACTIVE_PRESENT_FLAG);
-    if present == DM_INACTIVE_PRESENT_FLAG {
-        let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
-        answer = table_status(name, key, flags)?;
-    }
-    switch_of(name, &answer)
-}
-
-/// The same of the table that is loaded and not live. The kernel takes an upload for that only where the live one has
-/// other devices or pages.
-fn find_loaded_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
-    let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
-    let answer = table_status(name, key, flags)?;
-    let present = u32_at(&answer, DM_FLAGS)?;
-    if present & DM_INACTIVE_PRESENT_FLAG == 0 {
-        return Err(format!("{name}: no table is loaded (dmsetup load?)"));
-    }
-    let (dev, loaded) = switch_of(name, &answer)?;
-    if present & DM_ACTIVE_PRESENT_FLAG != 0 {
-        let (_, lines) = table_lines(&table_status(name, key, DM_STATUS_TABLE_FLAG)?)?;
-        // Of several switches the kernel looks at the first.
-        let live = lines.iter().find(|(_, target, _)| target == "switch");
-        let live = live.and_then(|(length, _, arguments)| switch(*length, arguments).ok());
-        if live.is_some_and(|live| (live.devices, live.pages) == (loaded.devices, loaded.pages)) {
-            return Err(format!(
-                "{name}: the live table has as many devices and pages as the loaded one, and would get the upload"
-            ));
-        }
-    }
-    Ok((dev, loaded))
-}
-
-/// The device's number and its switch, from the answer to DM_TABLE_STATUS.
-fn switch_of(name: &str, answer: &[u8]) -> Result<(dev_t, Switch), String> {
-    let (dev, lines) = table_lines(answer)?;
-    let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
-    Ok((dev, switch))
-}
-
-/// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
-fn table_status(name: &str, key: &Key, flags: u32) -> Result<Vec<u8>, String> {
-    let open = OpenOptions::new().read(true).write(true).open(CONTROL);
-    let control = open.map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => not_permitted(),
-        _ => format!("cannot open {CONTROL}: {error} (modprobe dm-mod?)"),
-    })?;
-    let mut size = 16 << 10;
-    while size <= DM_BUFFER_LIMIT {
-        let mut buffer = table_request(key, flags);
-        buffer.resize(size, 0);
-        sys::dm_table_status(&control, &mut buffer)
-            .map_err(|error| table_refused(name, &buffer, &error))?;
-        if u32_at(&buffer, DM_FLAGS)? & DM_BUFFER_FULL_FLAG == 0 {
-            return Ok(buffer);
-        }
-        size *= 4;
-    }
-    Err(format!("{name}: its table is too long"))
-}
-
-/// A `struct dm_ioctl` with these flags, for the device with this key.
-fn table_request(key: &Key, flags: u32) -> Vec<u8> {
-    let mut bytes = vec![0; sys::DM_HEADER];
-    let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-    put(DM_VERSION, &DM_VERSION_MAJOR.to_ne_bytes());
-    put(DM_DATA_START, &(sys::DM_HEADER as u32).to_ne_bytes());
-    put(DM_FLAGS, &flags.to_ne_bytes());
-    match key {
-        Key::Number(dev) => put(DM_DEV, &dev.to_ne_bytes()),
-        Key::Name(name) => put(DM_NAME, name.as_bytes()),
-    }
-    bytes
-}
-
-fn table_refused(name: &str, answer: &[u8], error: &io::Error) -> String {
-    match (error.raw_os_error(), u32_at(answer, DM_VERSION)) {
-        (Some(libc::ENXIO), _) => format!("{name}: no such mapped device"),
-        (Some(libc::EACCES | libc::EPERM), _) => not_permitted(),
-        (_, Ok(version)) if version != DM_VERSION_MAJOR => {
-            format!("device-mapper's interface has version {version}, not 4")
-        }
-        _ => format!("{name}: cannot read its table: {error}"),
-    }
-}
-
-fn not_permitted() -> String {
-    let needed = needs("CAP_SYS_ADMIN and the right to open it");
-    format!(
-        "not permitted to use {CONTROL}: {needed}; or give DEVICE as MAJOR:MINOR with -n and -t"
-    )
-}
-
-/// What it takes: root of a user namespace has any capability there, and it counts nowhere else.
-fn needs(privilege: &str) -> String {
-    // What the kernel numbers the initial one. C header: `linux/nsfs.h`.
-    const USER_NS_INIT_INO: u64 = 0xefff_fffd;
-    match fs::metadata("/proc/self/ns/user") {
-        Ok(namespace) if namespace.ino() != USER_NS_INIT_INO => {
-            format!("needs {privilege} in the initial user namespace (run as root there)")
-        }
-        _ => format!("needs {privilege} (run as root)"),
-    }
-}
-
-/// The device's number and its table's lines, from the answer to DM_TABLE_STATUS.
-fn table_lines(answer: &[u8]) -> Result<(dev_t, Vec<Line>), String> {
-    let dev = dev_t::from_ne_bytes(field(answer, DM_DEV)?);
-    let data_start = u32_at(answer, DM_DATA_START)? as usize;
-    let mut lines = Vec::new();
-    // Each is a `struct dm_target_spec`, of 40 bytes, and its text.
-    let mut at = data_start;
-    for _ in 0..u32_at(answer, DM_TARGET_COUNT)? {
-        let length = u64::from_ne_bytes(field(answer, at + 8)?);
-        let next = u32_at(answer, at + 20)?;
-        let target = text_before_nul(&field::<16>(answer, at + 24)?);
-        lines.push((length, target, text_before_nul(&answer[at + 40..])));
-        at = data_start + next as usize;
-    }
-    Ok((dev, lines))
-}
-
-/// The one switch among `lines`.
-fn switch_line(lines: &[Line]) -> Result<Switch, String> {
-    let switches = lines.iter().filter(|(_, target, _)| target == "switch");
-    let switches: Vec<_> = switches.collect();
-    match (switches.as_slice(), lines) {
-        ([(length, _, arguments)], _) => switch(*length, arguments),
-        ([], []) => Err("has no table (dmsetup load?)".into()),
-        ([], [(_, other, _), ..]) => Err(format!("not a switch: its target is {other}")),
-        _ => {
-            let way_out = "give each a device of its own";
-            Err(format!(
-                "has several switch targets, and a message cannot say which; {way_out}"
-            ))
-        }
-    }
-}
-
-/// The switch of `length` sectors that a table line is for.
-fn switch(length: u64, line: &str) -> Result<Switch, String> {
-    let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
-    let number = |at: usize| arguments.get(at).and_then(|text| decimal::<u64>(text));
-    // Two arguments a device follow: after two others, or in a line of the kernel's own target
-    // after three, the third of them a number.
-    let pairs = number(0).and_then(|count| count.checked_mul(2));
-    let others = pairs.and_then(|pairs| (arguments.len() as u64).checked_sub(pairs));
-    match (number(0), number(1), others) {
-        (Some(1..), Some(0), Some(2)) => {
-            Err("its page size is zero: give it a table with a real one".into())
-        }
-        (Some(count @ 1..), Some(size), Some(2)) => Ok(Switch::v3(count, length.div_ceil(size))),
-        (Some(count @ 1..), Some(size @ 1..), Some(3)) if number(2).is_some() => Ok(Switch {
-            is_in_tree: true,
-            ..Switch::v3(count, length.div_ceil(size))
-        }),
-        _ => Err(format!("not a table of dm-switch: switch {line}")),
-    }
-}
-
-/// What FILE holds, and the name that faults in it are reported by.
-struct Source {
-    name: String,
-    bytes: Vec<u8>,
-}
-
-impl Source {
-    /// Reads FILE; `-` is standard input.
-    fn read(file: &str) -> Result<Self, Failure> {
-        let name = if file == "-" { "<stdin>" } else { file };
-        let bad = |text| Failure(2, format!("swupload: {text}\n"));
-        let cannot = |error| bad(format!("cannot read {name}: {error}"));
-        let mut bytes = Vec::new();
-        let source: Box<dyn Read> = match file {
-            "-" => Box::new(io::stdin()),
-            _ => {
-                let file = File::open(file).map_err(cannot)?;
-                let size = file.metadata().map_or(0, |file| file.len());
-                bytes.reserve(FILE_LIMIT.min(size as usize));
-                Box::new(file)
-            }
-        };
-        let mut source = source.take(FILE_LIMIT as u64 + 1);
-        source.read_to_end(&mut bytes).map_err(cannot)?;
-        if bytes.len() > FILE_LIMIT {
-            let limit = FILE_LIMIT >> 20;
-            return Err(bad(format!("{name} is larger than {limit} MiB")));
-        }
-        let name = name.into();
-        Ok(Source { name, bytes })
-    }
-
-    fn tokens(&self) -> Tokens<'_> {
-        Tokens {
-            source: self,
-            rest: &self.bytes,
-        }
-    }
-
-    /// Says what is wrong where `piece` begins, a part of this file's own bytes.
-    #[cold]
-    fn fault<T>(&self, piece: &[u8], text: impl Display) -> Result<T, Failure> {
-        let at = piece.as_ptr().addr() - self.bytes.as_ptr().addr();
-        let (line, column) = end_of(&self.bytes[..at]);
-        let name = &self.name;
-        Err(Failure(2, format!("{name}:{line}:{column}: {text}\n")))
-    }
-}
-
-/// Whether `byte` ends a line. The two bytes of CRLF end one line together.
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
-}
-
-/// The line and the column, both counted from 1, of the byte after `text`.
-fn end_of(text: &[u8]) -> (usize, usize) {
-    let line_ends = text.iter().filter(|byte| is_line_end(**byte)).count();
-    let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();
-    let line_begin = text.iter().rposition(|byte| is_line_end(*byte));
-    let line_begin = line_begin.map_or(0, |end| end + 1);
-    (1 + line_ends - pairs, 1 + text.len() - line_begin)
-}
-
-// Kinds of bytes that are no hexadecimal digits. Each is one bit, above all device indexes, and has room to be shifted
-// by three digits.
-const SPACE: u32 = 1 << 16;
-const COMMENT: u32 = 1 << 17;
-const STAR: u32 = 1 << 18;
-const OTHER: u32 = 1 << 19;
-
-/// For each byte the value that it has as a hexadecimal digit, or else its kind.
-static KINDS: [u32; 256] = {
-    let mut kinds = [OTHER; 256];
-    let mut byte = 0;
-    while byte < kinds.len() {
-        if let Some(digit) = (byte as u8 as char).to_digit(16) {
-            kinds[byte] = digit;
-        } else if (byte as u8).is_ascii_whitespace() {
-            kinds[byte] = SPACE;
-        }
-        byte += 1;
-    }
-    kinds[b'#' as usize] = COMMENT;
-    kinds[b'*' as usize] = STAR;
-    kinds
-};
-
-fn kind(byte: u8) -> u32 {
-    KINDS[usize::from(byte)]
-}
-
-/// The kinds that end a token.
-const ENDS: u32 = SPACE | COMMENT;
-
-/// Takes FILE apart, from its begin on.
-struct Tokens<'a> {
-    source: &'a Source,
-    rest: &'a [u8],
-}
-
-impl<'a> Tokens<'a> {
-    /// Goes on to the next token, and returns its first byte.
-    fn find(&mut self) -> Option<u8> {
-        loop {
-            let (first, after) = self.rest.split_first()?;
-            match kind(*first) {
-                SPACE => self.rest = after,
-                COMMENT => self.rest = skip_line(after).unwrap_or(&after[after.len()..]),
-                _ => return Some(*first),
-            }
-        }
-    }
-
-    /// Takes a number: digits in `radix`, up to a byte of a kind in `ends` or the end of FILE. One that has more than
-    /// 32 bits comes out as `1 << 32`.
-    fn number(&mut self, radix: u32, ends: u32, what: &str) -> Result<u64, Failure> {
-        let start = self.rest;
-        let mut value = 0;
-        while let [byte, after @ ..] = self.rest {
-            let digit = kind(*byte);
-            if digit >= radix {
-                break;
-            }
-            value = (value * u64::from(radix) + u64::from(digit)).min(1 << 32);
-            self.rest = after;
-        }
-        let is_end = self.rest.first().is_none_or(|byte| kind(*byte) & ends != 0);
-        match is_end && self.rest.len() < start.len() {
-            true => Ok(value),
-            false => self.no_number(radix, is_end, what),
-        }
-    }
-
-    /// Says what is wrong with the byte that should be a digit.
-    #[cold]
-    fn no_number(&self, radix: u32, is_end: bool, what: &str) -> Result<u64, Failure> {
-        let text = match self.rest.first() {
-            Some(byte) if !is_end => {
-                let kind = if radix == 16 { "hex" } else { "decimal" };
-                let (stray, way_out) = (byte.escape_ascii(), way_out(*byte));
-                format!("stray '{stray}': {what} is {kind} digits only{way_out}")
-            }
-            _ => format!("{what} is missing"),
-        };
-        self.source.fault(self.rest, text)
-    }
-
-    /// What was taken since `start` was what is left.
-    fn since(&self, start: &'a [u8]) -> &'a [u8] {
-        &start[..start.len() - self.rest.len()]
-    }
-}
-
-/// How to get rid of a byte that an editor may not show; nothing for one that it does.
-fn way_out(stray: u8) -> &'static str {
-    match stray {
-        b' '..=b'~' => "",
-        0 | 0x80.. => "; save the file as ASCII text without a byte order mark",
-        _ => "; separate tokens with spaces, tabs or line ends",
-    }
-}
-
-/// What is left after the line, if the line has an end. The LF of CRLF stays: it is white space.
-fn skip_line(rest: &[u8]) -> Option<&[u8]> {
-    let end = rest.iter().position(|byte| is_line_end(*byte))?;
-    Some(&rest[end + 1..])
-}
-
-/// A token or a part of it for a text, cut to what a line has room for.
-fn shown(piece: &[u8]) -> String {
-    match piece.get(..24) {
-        Some(start) if piece.len() > 24 => format!("{}...", start.escape_ascii()),
-        _ => piece.escape_ascii().to_string(),
-    }
-}
-
-/// Consecutive pages, of which the first begins a word.
-struct Stretch {
-    pages: Range<u32>,
-    /// Their words but for the last one while it has room. One that comes several times in a row is there once.
-    words: Vec<u32>,
-    /// Places in `words` of those that come several times, and how often they come.
-    runs: VecDeque<(u32, u32)>,
-    /// The last word while it has room, and the bits of it that have entries.
-    begun: u32,
-    used: u32,
-}
-
-impl Stretch {
-    fn new(first: u32) -> Self {
-        Stretch {
-            pages: first..first,
-            words: Vec::new(),
-            runs: VecDeque::new(),
-            begun: 0,
-            used: 0,
-        }
-    }
-
-    /// Adds `count` pages with the same entry.
-    fn repeat(&mut self, pte_bits: u32, entry: u32, count: u32) {
-        let word_pages = u32::BITS / pte_bits;
-        let begun = match self.used {
-            0 => 0,
-            used => count.min(word_pages - used / pte_bits),
-        };
-        let (words, rest) = ((count - begun) / word_pages, (count - begun) % word_pages);
-        self.repeat_in_word(pte_bits, entry, begun);
-        if words > 0 {
-            self.repeat_word(same_entries(pte_bits, entry, word_pages), words);
-        }
-        self.repeat_in_word(pte_bits, entry, rest);
-        self.pages.end += count;
-    }
-
-    /// Adds `count` entries to the last word, which has room for them; does not count their pages.
-    fn repeat_in_word(&mut self, pte_bits: u32, entry: u32, count: u32) {
-        self.begun |= same_entries(pte_bits, entry, count) << self.used;
-        self.used += count * pte_bits;
-        if self.used > u32::BITS - pte_bits {
-            self.words.push(mem::take(&mut self.begun));
-            self.used = 0;
-        }
-    }
-
-    /// Adds `word` `count` times; does not count its pages.
-    fn repeat_word(&mut self, word: u32, count: u32) {
-        if count > 1 {
-            self.runs.push_back((self.words.len() as u32, count));
-        }
-        self.words.push(word);
-    }
-
-    fn into_words(mut self) -> Words {
-        if self.used > 0 {
-            self.words.push(self.begun);
-        }
-        Words {
-            words: self.words,
-            runs: self.runs,
-            next: 0,
-        }
-    }
-}
-
-/// A word that has the same entry `count` times.
-fn same_entries(pte_bits: u32, entry: u32, count: u32) -> u32 {
-    let all_ones = |bits| (1_u64 << bits) - 1;
-    let lowest_ones = all_ones(count * pte_bits) / all_ones(pte_bits);
-    entry * lowest_ones as u32
-}
-
-/// Adds pages to a stretch one by one, which it counts at the end.
-struct Packer<'a> {
-    stretch: &'a mut Stretch,
-    /// Words that the stretch had before.
-    words: usize,
-    pte_bits: u32,
-    /// The last word while it has room, and the bits of it that have entries.
-    begun: u32,
-    used: u32,
-}
-
-impl<'a> Packer<'a> {
-    fn new(stretch: &'a mut Stretch, pte_bits: u32) -> Self {
-        Packer {
-            words: stretch.words.len(),
-            pte_bits,
-            begun: stretch.begun,
-            used: stretch.used,
-            stretch,
-        }
-    }
-
-    fn push(&mut self, entry: u32) {
-        self.begun |= entry << self.used;
-        self.used += self.pte_bits;
-        if self.used > u32::BITS - self.pte_bits {
-            self.stretch.words.push(self.begun);
-            (self.begun, self.used) = (0, 0);
-        }
-    }
-
-    fn finish(self) {
-        let words = (self.stretch.words.len() - self.words) as u32;
-        let pages = words * (u32::BITS / self.pte_bits) + self.used / self.pte_bits;
-        self.stretch.pages.end += pages - self.stretch.used / self.pte_bits;
-        (self.stretch.begun, self.stretch.used) = (self.begun, self.used);
-    }
-}
-
-/// The words of a stretch that are not taken yet.
-struct Words {
-    words: Vec<u32>,
-    runs: VecDeque<(u32, u32)>,
-    /// Place in `words`.
-    next: usize,
-}
-
-impl Words {
-    /// Takes the next `count` words, or all that are left.
-    fn take(&mut self, count: usize) -> Vec<u32> {
-        let mut taken = Vec::new();
-        while taken.len() < count && self.next < self.words.len() {
-            let room = count - taken.len();
-            match self.runs.front_mut() {
-                Some((place, times)) if *place as usize == self.next => {
-                    let copies = room.min(*times as usize);
-                    taken.resize(taken.len() + copies, self.words[self.next]);
-                    *times -= copies as u32;
-                    if *times == 0 {
-                        self.runs.pop_front();
-                        self.next += 1;
-                    }
-                }
-                run => {
-                    let end = run.map_or(self.words.len(), |(place, _)| *place as usize);
-                    let end = end.min(self.next + room);
-                    taken.extend_from_slice(&self.words[self.next..end]);
-                    self.next = end;
-                }
-            }
-        }
-        taken
-    }
-}
-
-/// One message's share of a page table.
-#[derive(Debug, PartialEq)]
-struct Window {
-    /// None means that the chunk that begins there is to be freed.
-    pages: Range<u32>,
-    words: Vec<u32>,
-}
-
-impl Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Range { start, end } = self.pages;
-        if start == end {
-            return write!(f, "chunk {}", start / CHUNK_PTE_COUNT);
-        }
-        write!(f, "pages {start}-{}", end - 1)
-    }
-}
-
-/// Reads page tables: a token is for one page or, if `packed`, for the pages of a word.
-struct Reader<'a> {
-    source: &'a Source,
-    target: &'a Target,
-    packed: bool,
-}
-
-impl Reader<'_> {
-    /// The pages that FILE gives, from page `first` on.
-    fn read(&self, first: u32) -> Result<Vec<Stretch>, Failure> {
-        let source = self.source;
-        let mut tokens = source.tokens();
-        let (mut stretches, mut stretch) = (Vec::new(), Stretch::new(first));
-        while let Some(byte) = tokens.find() {
-            if byte == b'@' {
-                let page = self.page(&mut tokens, stretch.pages.end)?;
-                if page != stretch.pages.end {
-                    stretches.push(mem::replace(&mut stretch, Stretch::new(page)));
-                }
-            } else if !self.add_indexes(&mut tokens, &mut stretch) {
-                self.add(&mut tokens, &mut stretch)?;
-            }
-        }
-        stretches.push(stretch);
-        stretches.retain(|stretch| !stretch.pages.is_empty());
-        if stretches.is_empty() {
-            return source.fault(&source.bytes, "the file gives no page (it is empty)");
-        }
-        Ok(stretches)
-    }
-
-    /// Takes tokens that are an index each, and adds their pages, until something else comes; returns whether there
-    /// was one.
-    fn add_indexes(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> bool {
-        match self.target.dev_count {
-            _ if self.packed || tokens.rest.get(1) == Some(&b'*') => false,
-            0..=0x100 => self.add_indexes_of::<1, 2>(tokens, stretch),
-            0x101..=0x1000 => self.add_indexes_of::<2, 3>(tokens, stretch),
-            0x1001.. => self.add_indexes_of::<3, 4>(tokens, stretch),
-        }
-    }
-
-    /// Does so with indexes that have `FEW` or `MORE` digits, and one or two bytes of white space behind.
-    // On its own it has the registers that the loops need.
-    #[inline(never)]
-    fn add_indexes_of<const FEW: usize, const MORE: usize>(
-        &self,
-        tokens: &mut Tokens,
-        stretch: &mut Stretch,
-    ) -> bool {
-        let limit = self.target.dev_count.into();
-        let left = (self.target.page_total - stretch.pages.end) as usize;
-        // A token has so many bytes at least: the device has a page for each in this part.
-        let size = tokens.rest.len().min(left * (FEW + 1));
-        let mut rest = &tokens.rest[..size];
-        let mut packer = Packer::new(stretch, self.target.pte_bits);
-        loop {
-            let begin = rest;
-            rest = pack_indexes::<FEW, 1>(rest, limit, &mut packer);
-            rest = match rest {
-                [byte, after @ ..] if kind(*byte) == SPACE => {
-                    rest = pack_indexes::<FEW, 2>(after, limit, &mut packer);
-                    pack_indexes::<MORE, 2>(rest, limit, &mut packer)
-                }
-                [b'#', after @ ..] => match skip_line(after) {
-                    Some(after) => after,
-                    // It may go on behind this part.
-                    None => break,
-                },
-                _ => pack_indexes::<MORE, 1>(rest, limit, &mut packer),
-            };
-            if rest.len() == begin.len() {
-                break;
-            }
-        }
-        packer.finish();
-        tokens.rest = &tokens.rest[size - rest.len()..];
-        rest.len() < size
-    }
-
-    /// Takes `@PAGE`: the page to go on at, not inside a word unless no page is left out.
-    fn page(&self, tokens: &mut Tokens, next: u32) -> Result<u32, Failure> {
-        let token = tokens.rest;
-        tokens.rest = &token[1..];
-        let page = tokens.number(10, ENDS, "the page after @")?;
-        let (next, last) = (u64::from(next), u64::from(self.target.page_total - 1));
-        let word_pages = u64::from(self.target.word_pages());
-        let wrong = if page > last {
-            format!("is past the device's last page {last}")
-        } else if page < next {
-            format!("goes back: pages must ascend, and page {next} is next")
-        } else if page != next && page % word_pages != 0 {
-            let multiple = format!("the next must be a multiple of {word_pages}");
-            format!("is inside a word: after pages left out, {multiple}")
-        } else {
-            return Ok(page as u32);
-        };
-        let token_text = shown(tokens.since(token));
-        self.source.fault(token, format!("{token_text} {wrong}"))
-    }
-
-    /// Takes `VALUE` or `VALUE*COUNT`, and adds the pages that it is for.
-    fn add(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> Result<(), Failure> {
-        let Target {
-            pte_bits,
-            page_total,
-            ..
-        } = *self.target;
-        let token = tokens.rest;
-        let value = self.value(tokens)?;
-        let count = self.count(tokens)?;
-        let unit_pages = match self.packed {
-            true => self.target.word_pages(),
-            false => 1,
-        };
-        let (first, total) = (u64::from(stretch.pages.end), u64::from(page_total));
-        let end = first + u64::from(count) * u64::from(unit_pages);
-        // Only the pages of a device's last word may be fewer than it has room for.
-        if end - u64::from(unit_pages) >= total {
-            let (range, last) = (format!("{first}-{}", end - 1), total - 1);
-            let wrong = format!("is for pages {range}, past the device's last page {last}");
-            let token_text = shown(tokens.since(token));
-            return self.source.fault(token, format!("{token_text} {wrong}"));
-        }
-        if self.packed {
-            stretch.repeat_word(value, count);
-            stretch.pages.end = end.min(total) as u32;
-        } else {
-            stretch.repeat(pte_bits, value, count);
-        }
-        Ok(())
-    }
-
-    /// Takes the entry, or the packed word.
-    fn value(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
-        let (source, piece) = (self.source, tokens.rest);
-        if self.packed {
-            let word = tokens.number(16, ENDS | STAR, "a word")?;
-            let piece = tokens.since(piece);
-            if piece.len() > 8 {
-                let word = shown(piece);
-                return source.fault(piece, format!("word {word} has more than 8 digits"));
-            }
-            return Ok(word as u32);
-        }
-        let index = tokens.number(16, ENDS | STAR, "a device index")?;
-        let dev_count = self.target.dev_count;
-        if index >= dev_count.into() {
-            let hint = if index > 9 { " (hex)" } else { "" };
-            let wrong = format!("is not below the device count {dev_count}");
-            let index = shown(tokens.since(piece));
-            return source.fault(piece, format!("index {index}{hint} {wrong}"));
-        }
-        Ok(index as u32)
-    }
-
-    /// Takes `*` and the number after it; without that the count is 1.
-    fn count(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
-        let [b'*', piece @ ..] = tokens.rest else {
-            return Ok(1);
-        };
-        tokens.rest = piece;
-        let source = self.source;
-        let count = tokens.number(10, ENDS, "the count after *")?;
-        match u32::try_from(count) {
-            Ok(0) => source.fault(piece, "a count of 0 gives no page; it must be 1 or more"),
-            Ok(count) => Ok(count),
-            Err(_) => {
-                let count = shown(tokens.since(piece));
-                source.fault(piece, format!("count {count} is above {}", u32::MAX))
-            }
-        }
-    }
-}
-
-/// Adds the pages of the indexes that come next, if they are below `limit` and have `DIGITS` digits each and `SPACES`
-/// bytes of white space behind; returns what is left.
-fn pack_indexes<'a, const DIGITS: usize, const SPACES: usize>(
-    mut rest: &'a [u8],
-    limit: u32,
-    packer: &mut Packer,
-) -> &'a [u8] {
-    while rest.len() >= DIGITS + SPACES {
-        let (digits, after) = rest.split_at(DIGITS);
-        let (spaces, after) = after.split_at(SPACES);
-        let digits = digits.iter().map(|byte| kind(*byte));
-        let index = digits.fold(0, |index, digit| (index << 4) | digit);
-        if index >= limit || spaces.iter().any(|byte| kind(*byte) != SPACE) {
-            break;
-        }
-        packer.push(index);
-        rest = after;
-    }
-    rest
-}
-
-/// Cuts a page table into windows of `message_bytes` at most, in ascending order.
-fn windows(
-    stretches: Vec<Stretch>,
-    target: &Target,
-    message_bytes: usize,
-) -> impl Iterator<Item = Window> {
-    let window_words = (message_bytes - TABLE_HEADER) / 4;
-    let window_pages = window_words * target.word_pages() as usize;
-    stretches.into_iter().flat_map(move |stretch| {
-        let pages = stretch.pages.clone();
-        let mut words = stretch.into_words();
-        pages
-            .clone()
-            .step_by(window_pages)
-            .map(move |first| Window {
-                pages: first..pages.end.min(first.saturating_add(window_pages as u32)),
-                words: words.take(window_words),
-            })
-    })
-}
-
-/// Reads a message in hexadecimal, white space and comments anywhere.
-fn raw_message(source: &Source) -> Result<Vec<u8>, Failure> {
-    // The attribute's length has 16 bits and counts its own header.
-    const LIMIT: usize = u16::MAX as usize - NLA_HEADER;
-    let mut digits = Vec::new();
-    let mut tokens = source.tokens();
-    let mut last = tokens.rest;
-    while tokens.find().is_some() {
-        last = tokens.rest;
-        tokens.number(16, ENDS, "a message")?;
-        digits.extend(tokens.since(last).iter().map(|digit| kind(*digit)));
-    }
-    let wrong = match (digits.len(), digits.len() / 2) {
-        (0, _) => "the file gives no message (it is empty)".into(),
-        (count, _) if count % 2 != 0 => format!("half a byte: {count} digits are odd"),
-        (_, bytes) if bytes > LIMIT => {
-            format!("the message has {bytes} bytes; an attribute holds {LIMIT} at most")
-        }
-        _ => {
-            let pairs = digits.chunks_exact(2);
-            return Ok(pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect());
-        }
-    };
-    source.fault(last, wrong)
-}
-
-/// The message in `datagram` that answers request `seq`, if one does.
-fn find_reply(mut datagram: &[u8], seq: u32) -> Result<Option<Vec<u8>>, String> {
-    while datagram.len() >= NLMSG_HEADER {
-        let length = (u32_at(datagram, 0)? as usize).max(NLMSG_HEADER);
-        if u32_at(datagram, NLMSG_SEQ)? == seq {
-            let message = datagram.get(..length).ok_or(CUT_SHORT)?;
-            return Ok(Some(message.to_vec()));
-        }
-        let next = length.next_multiple_of(4);
-        datagram = datagram.get(next..).unwrap_or_default();
-    }
-    Ok(None)
-}
-
-/// The answer to an upload: a `struct IpcResponse` and what it came in.
-#[derive(Debug)]
-struct Answer {
-    family: u16,
-    flags: u16,
-    seq: u32,
-    pid: u32,
-    command: u8,
-    version: u8,
-    total_len: u32,
-    opcode: u32,
-    userland: [u32; 2],
-    dev: dev_t,
-    status: u32,
-    text: String,
-    /// Whether all that follows the text's NUL is zero.
-    tail_zero: bool,
-}
-
-impl Answer {
-    /// Takes `reply` apart, which must be of `family` and have the shape of an answer.
-    fn decode(reply: &[u8], family: u16) -> Result<Self, String> {
-        const ATTRIBUTE: usize = NLMSG_HEADER + GENL_HEADER;
-        const RESPONSE: usize = ATTRIBUTE + NLA_HEADER;
-        expect("type", u16_at(reply, NLMSG_TYPE)?, family)?;
-        let length = reply.len() - NLMSG_HEADER;
-        expect("length", length, GENL_HEADER + NLA_HEADER + ANSWER_LEN)?;
-        let wanted = (NLA_HEADER + ANSWER_LEN) as u16;
-        expect("attribute length", u16_at(reply, ATTRIBUTE)?, wanted)?;
-        expect("attribute type", u16_at(reply, ATTRIBUTE + 2)?, ANSWER_ATTR)?;
-        // The fields of a `struct IpcResponse`, 4 bytes each up to the text.
-        let word = |at| u32_at(reply, RESPONSE + at);
-        let string = &reply[RESPONSE + 28..];
-        let mut tail = string.iter().skip_while(|byte| **byte != 0);
-        let [command, version] = field(reply, NLMSG_HEADER)?;
-        Ok(Answer {
-            family,
-            flags: u16_at(reply, NLMSG_FLAGS)?,
-            seq: u32_at(reply, NLMSG_SEQ)?,
-            pid: u32_at(reply, NLMSG_PID)?,
-            command,
-            version,
-            total_len: word(0)?,
-            opcode: word(4)?,
-            userland: [word(8)?, word(12)?],
-            dev: libc::makedev(word(16)?, word(20)?),
-            status: word(24)?,
-            text: text_before_nul(string),
-            tail_zero: tail.all(|byte| *byte == 0),
-        })
-    }
-
-    /// Whether this answers a message to `target`, and its status is 0.
-    fn accepts(&self, target: &Target) -> Result<(), String> {
-        let [first, second] = target.userland;
-        expect("command", self.command, NETLINK_CMD_GET_PAGE_TBL)?;
-        expect("total_len", self.total_len, ANSWER_LEN as u32)?;
-        expect("opcode", self.opcode, OPCODE_PAGE_TABLE_UPLOAD)?;
-        expect("first userland word", self.userland[0], first)?;
-        expect("second userland word", self.userland[1], second)?;
-        expect("device", dev_text(self.dev), dev_text(target.dev))?;
-        self.accepted()
-    }
-
-    fn accepted(&self) -> Result<(), String> {
-        let (status, text) = (self.status, &self.text);
-        match status {
-            0 => Ok(()),
-            _ => Err(format!("refused by the kernel: {text} (status {status})")),
-        }
-    }
-}
-
-fn expect<T: PartialEq + Display>(what: &str, found: T, wanted: T) -> Result<(), String> {
-    if found != wanted {
-        return Err(format!("the answer's {what} is {found}, not {wanted}"));
-    }
-    Ok(())
-}
-
-/// One field a line, its name first.
-impl Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [first, second] = self.userland;
-        let tail = if self.tail_zero { "zero" } else { "nonzero" };
-        writeln!(f, "type {}", self.family)?;
-        writeln!(f, "flags {:#x}", self.flags)?;
-        writeln!(f, "seq {}", self.seq)?;
-        writeln!(f, "pid {}", self.pid)?;
-        writeln!(f, "cmd {}", self.command)?;
-        writeln!(f, "version {}", self.version)?;
-        writeln!(f, "attr {ANSWER_ATTR}")?;
-        writeln!(f, "total_len {}", self.total_len)?;
-        writeln!(f, "opcode {}", self.opcode)?;
-        writeln!(f, "userland 0x{first:08x} 0x{second:08x}")?;
-        writeln!(f, "dev {}", dev_text(self.dev))?;
-        writeln!(f, "status {}", self.status)?;
-        writeln!(f, "err_str {}", self.text)?;
-        writeln!(f, "err_tail {tail}")
-    }
-}
-
-/// A conversation with the kernel over generic netlink.
-struct Link {
-    socket: File,
-    seq: u32,
-    /// The number that the kernel gave family DM_SWITCH.
-    family: u16,
-}
-
-impl Link {
-    fn open() -> Result<Self, String> {
-        let socket = sys::netlink_socket()
-            .map_err(|error| format!("cannot open a generic netlink socket: {error}"))?;
-        let mut link = Link {
-            socket,
-            seq: 0,
-            family: libc::GENL_ID_CTRL as u16,
-        };
-        link.family = link.find_family()?;
-        Ok(link)
-    }
-
-    fn find_family(&mut self) -> Result<u16, String> {
-        const CTRL_VERSION: u8 = 2;
-        let command = [libc::CTRL_CMD_GETFAMILY as u8, CTRL_VERSION];
-        let attribute = libc::CTRL_ATTR_FAMILY_NAME as u16;
-        let name = format!("{FAMILY}\0");
-        match self.ask(command, attribute, name.as_bytes()) {
-            Ok(reply) => family_id(&reply),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(no_family()),
-            Err(error) => Err(format!("looking up {FAMILY}: {error}")),
-        }
-    }
-
-    /// Sends one `struct IpcPgTable` and takes its answer apart.
-    fn upload(&mut self, message: &[u8]) -> Result<Answer, String> {
-        let command = [NETLINK_CMD_GET_PAGE_TBL, FAMILY_VERSION];
-        let reply = self.ask(command, NETLINK_ATTR_MSG, message);
-        let reply = reply.map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => format!("not permitted: {}", needs("CAP_NET_ADMIN")),
-            Some(_) => format!("refused by the kernel: {error}"),
-            None => error.to_string(),
-        })?;
-        Answer::decode(&reply, self.family)
-    }
-
-    /// Sends a request with one attribute and waits for its answer. Only an error message from
-    /// the kernel comes out as a system error.
-    fn ask(&mut self, command: [u8; 2], attribute: u16, payload: &[u8]) -> io::Result<Vec<u8>> {
-        self.seq += 1;
-        let request = request(self.family, self.seq, command, attribute, payload);
-        self.send(&request).map_err(io::Error::other)?;
-        let deadline = Instant::now() + ANSWER_WAIT;
-        loop {
-            let reply = self.next_reply(deadline).map_err(io::Error::other)?;
-            let error = match u16_at(&reply, NLMSG_TYPE).map(i32::from) {
-                Ok(libc::NLMSG_ERROR) => u32_at(&reply, NLMSG_HEADER),
-                _ => return Ok(reply),
-            };
-            // Zero acknowledges; nobody asked for that, and the answer may still come.
-            match error.map_err(io::Error::other)? as i32 {
-                0 => {}
-                error => return Err(io::Error::from_raw_os_error(error.wrapping_neg())),
-            }
-        }
-    }
-
-    fn send(&mut self, request: &[u8]) -> Result<(), String> {
-        self.socket.write_all(request).map_err(|error| {
-            let hint = match error.raw_os_error() {
-                Some(libc::EMSGSIZE | libc::ENOBUFS) => {
-                    "; make messages smaller (-w) or net.core.wmem_default larger"
-                }
-                _ => "",
-            };
-            format!("cannot send {} bytes: {error}{hint}", request.len())
-        })
-    }
-
-    /// The next message from the kernel that bears the last request's sequence number;
-    /// whatever else arrives is passed over.
-    fn next_reply(&mut self, deadline: Instant) -> Result<Vec<u8>, String> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let seconds = ANSWER_WAIT.as_secs();
-                return Err(format!("no answer within {seconds} seconds"));
-            }
-            if let Some(reply) = find_reply(&self.receive(left)?, self.seq)? {
-                return Ok(reply);
-            }
-        }
-    }
-
-    /// A datagram; an empty one where none came, or not from the kernel.
-    fn receive(&self, timeout: Duration) -> Result<Vec<u8>, String> {
-        // An error message brings the whole request back, and that has 64 KiB at most.
-        const LIMIT: usize = 128 << 10;
-        let readable = sys::wait_readable(&self.socket, timeout);
-        let datagram = readable.and_then(|()| sys::receive(&self.socket, LIMIT));
-        datagram.or_else(|error| match (error.kind(), error.raw_os_error()) {
-            (ErrorKind::Interrupted | ErrorKind::WouldBlock, _) => Ok(Vec::new()),
-            (_, Some(libc::ENOBUFS)) => {
-                let why = "no room in the receive buffer (net.core.rmem_default)";
-                Err(format!("the answer is lost: {why}"))
-            }
-            _ => Err(format!("cannot receive the answer: {error}")),
-        })
-    }
-}
-
-/// The bytes of a generic netlink request with one attribute.
-fn request(kind: u16, seq: u32, command: [u8; 2], attribute: u16, payload: &[u8]) -> Vec<u8> {
-    let attribute_len = NLA_HEADER + payload.len();
-    let length = NLMSG_HEADER + GENL_HEADER + attribute_len.next_multiple_of(4);
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    bytes.extend(seq.to_ne_bytes());
-    bytes.extend([0; 4]);
-    bytes.extend(command);
-    bytes.extend([0; 2]);
-    bytes.extend((attribute_len as u16).to_ne_bytes());
-    bytes.extend(attribute.to_ne_bytes());
-    bytes.extend(payload);
-    bytes.resize(length, 0);
-    bytes
-}
-
-/// The family's number among the attributes that nlctrl answers with.
-fn family_id(reply: &[u8]) -> Result<u16, String> {
-    let mut attribute = NLMSG_HEADER + GENL_HEADER;
-    while i32::from(u16_at(reply, attribute + 2)?) != libc::CTRL_ATTR_FAMILY_ID {
-        let length = usize::from(u16_at(reply, attribute)?).max(NLA_HEADER);
-        attribute += length.next_multiple_of(4);
-    }
-    u16_at(reply, attribute + NLA_HEADER)
-}
-
-/// Why the family may be missing, from what sysfs shows of the module.
-fn no_family() -> String {
-    let module = Path::new("/sys/module/dm_switch");
-    let why = if module.join("familyid").exists() {
-        "the module is loaded, but serves the initial network namespace only: run swupload there"
-    } else if module.exists() {
-        "the dm-switch that is loaded is the kernel's own, which takes no uploads; \
-         unload it (modprobe -r dm-switch) and load the v3 module"
-    } else {
-        "the module is not loaded (modprobe dm-switch)"
-    };
-    format!("no generic netlink family {FAMILY}: {why}")
-}
-
-/// What an upload sends and what it does not.
-struct Plan {
-    windows: Box<dyn Iterator<Item = Window>>,
-    /// Pages of the device that FILE does not give.
-    left_out: u32,
-}
-
-/// Plans the upload: FILE is read whole and found good before there is a first window.
-fn plan(settings: &Settings, target: &Target) -> Result<Plan, Failure> {
-    if let Some(chunk) = settings.free_chunk {
-        return Ok(Plan {
-            windows: Box::new(iter::once(target.chunk(chunk)?)),
-            left_out: 0,
-        });
-    }
-    let (first, last) = (settings.first_page, target.page_total - 1);
-    let word_pages = target.word_pages();
-    if first > last {
-        return usage(format!("-o {first}: past the device's last page {last}"));
-    }
-    if first % word_pages != 0 {
-        return usage(format!(
-            "-o {first}: inside a word; must be a multiple of {word_pages}"
-        ));
-    }
-    let source = Source::read(&settings.file)?;
-    let packed = settings.packed;
-    let reader = Reader {
-        source: &source,
-        target,
-        packed,
-    };
-    let stretches = reader.read(first)?;
-    let given: usize = stretches.iter().map(|stretch| stretch.pages.len()).sum();
-    let left_out = target.page_total - given as u32;
-    if settings.whole && left_out > 0 {
-        let name = &source.name;
-        return Err(not_whole(name, &stretches, left_out, target.page_total));
-    }
-    Ok(Plan {
-        windows: Box::new(windows(stretches, target, settings.message_bytes)),
-        left_out,
-    })
-}
-
-/// Says which pages FILE leaves out.
-fn not_whole(name: &str, stretches: &[Stretch], left_out: u32, page_total: u32) -> Failure {
-    let given = &stretches[0].pages;
-    let first = if given.start == 0 { given.end } else { 0 };
-    let text = format!(
-        "{name} leaves out {left_out} of the device's {page_total} pages, the first of them \
-         page {first}: add these pages, or do without -W"
-    );
-    Failure::new(2, &text)
-}
-
-/// Sends the messages, or prints them.
-fn upload(settings: &Settings, target: &Target) -> Result<(), Failure> {
-    let plan = plan(settings, target)?;
-    let mut link = match settings.print_only {
-        true => None,
-        false => Some(Link::open()?),
-    };
-    let mut accepted = Vec::new();
-    for window in plan.windows {
-        let message = target.message(&window);
-        if let Some(link) = &mut link {
-            let answer = link.upload(&message);
-            let accepts = answer.and_then(|answer| answer.accepts(target));
-            accepts.map_err(|text| {
-                let before = page_list(&accepted);
-                format!("{window}: {text}\naccepted before that: {before}")
-            })?;
-        } else {
-            print(&hex_line(&message))?;
-        }
-        if settings.verbose {
-            let (entries, bytes) = (window.pages.len(), message.len());
-            say(&format!("{window}: {entries} entries, {bytes} bytes\n"));
-        }
-        accepted.push(window.pages);
-    }
-    if settings.verbose && plan.left_out > 0 {
-        let (left_out, total) = (plan.left_out, target.page_total);
-        say(&format!(
-            "{left_out} of {total} pages are left as they are\n"
-        ));
-    }
-    Ok(())
-}
-
-fn hex_line(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
-    digits.chain(['\n']).collect()
-}
-
-/// The pages of windows, those that touch as one range.
-fn page_list(windows: &[Range<u32>]) -> String {
-    let touching = windows.chunk_by(|before, next| before.end == next.start);
-    let ranges = touching.map(|range| {
-        let (first, last) = (range[0].start, range[range.len() - 1].end - 1);
-        format!("{first}-{last}")
-    });
-    match ranges.collect::<Vec<_>>().join(", ") {
-        list if list.is_empty() => "none".into(),
-        list => format!("pages {list}"),
-    }
-}
-
-fn send_raw(settings: &Settings) -> Result<(), Failure> {
-    let message = raw_message(&Source::read(&settings.file)?)?;
-    let mut link = Link::open()?;
-    let failed = |text| format!("message: {text}");
-    let answer = link.upload(&message).map_err(failed)?;
-    if settings.verbose {
-        say(&format!("message: {} bytes\n", message.len()));
-    }
-    print(&answer.to_string())?;
-    Ok(answer.accepted().map_err(failed)?)
+    say(&text);
+    status.into()
 }
 
 fn run() -> Result<(), Failure> {
@@ -1679,12 +46,1774 @@ fn run() -> Result<(), Failure> {
     upload(&settings, &Target::find(&settings)?)
 }
 
-fn main() -> ExitCode {
-    let Err(Failure(status, text)) = run() else {
-        return ExitCode::SUCCESS;
+/// The command line: the options, their values, and the operands.
+///
+/// Document: `swupload.8`.
+mod command_line {
+    use std::fmt::Display;
+    use std::ops::RangeInclusive;
+    use std::str::FromStr;
+
+    use getopts::{Matches, Options};
+
+    use super::message::{CHUNK_PTE_COUNT, MAX_IPC_MSG_LEN, TABLE_HEADER};
+    use super::numbers::{decimal, hex_word};
+    use super::report::{usage, Failure};
+
+    /// What the command line asks for.
+    pub(crate) struct Settings {
+        pub(crate) device: String,
+        pub(crate) file: String,
+        pub(crate) first_page: u32,
+        /// Bytes of a message at most.
+        pub(crate) message_bytes: usize,
+        pub(crate) pte_bits: Option<u32>,
+        pub(crate) dev_count: Option<u64>,
+        pub(crate) page_total: Option<u64>,
+        pub(crate) userland: [u32; 2],
+        pub(crate) loaded: bool,
+        pub(crate) packed: bool,
+        pub(crate) whole: bool,
+        pub(crate) free_chunk: Option<u32>,
+        pub(crate) raw: bool,
+        pub(crate) print_only: bool,
+        pub(crate) verbose: bool,
+    }
+
+    pub(crate) fn option_list() -> Options {
+        let mut options = Options::new();
+        options
+            .optopt("b", "pte-bits", "bits of an entry, 1 to 32", "N")
+            .optopt("n", "devices", "device count, 1 to 65535", "N")
+            .optopt("t", "pages", "total pages of the device", "N")
+            .optflag("l", "loaded", "for the table that is loaded, not live yet")
+            .optopt("o", "first-page", "page of FILE's first entry", "N")
+            .optopt("u", "userland", "two userland words (hex)", "A,B")
+            .optflag("p", "packed", "FILE holds packed 32-bit words")
+            .optflag("W", "whole", "refuse a FILE that leaves pages out")
+            .optopt("w", "message-bytes", "bytes a message, 44 to 65480", "N")
+            .optopt("d", "free-chunk", "free a chunk (no FILE)", "CHUNK")
+            .optflag("r", "raw", "send FILE's bytes (hex), print the answer")
+            .optflag("N", "dry-run", "print the messages as hex, send none")
+            .optflag("v", "verbose", "say what each message carried")
+            .optflag("h", "help", "print this help")
+            .optflag("V", "version", "print the version");
+        options
+    }
+
+    pub(crate) fn settings(matches: &Matches) -> Result<Settings, Failure> {
+        let free_chunk = number(matches, "d", "chunk", 0..=u32::MAX / CHUNK_PTE_COUNT)?;
+        let (device, file) = operands(matches)?;
+        let first_page = number(matches, "o", "first page", 0..=u32::MAX)?;
+        let sizes = TABLE_HEADER + 4..=MAX_IPC_MSG_LEN;
+        let message_bytes = number(matches, "w", "bytes a message", sizes)?;
+        Ok(Settings {
+            device,
+            file,
+            first_page: first_page.unwrap_or(0),
+            message_bytes: message_bytes.unwrap_or(MAX_IPC_MSG_LEN),
+            pte_bits: number(matches, "b", "pte bits", 1..=32)?,
+            dev_count: number(matches, "n", "device count", 1..=u16::MAX.into())?,
+            page_total: number(matches, "t", "total pages", 1..=u32::MAX.into())?,
+            userland: userland(matches)?,
+            loaded: matches.opt_present("l"),
+            packed: matches.opt_present("p"),
+            whole: matches.opt_present("W"),
+            free_chunk,
+            raw: matches.opt_present("r"),
+            print_only: matches.opt_present("N"),
+            verbose: matches.opt_present("v"),
+        })
+    }
+
+    /// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
+    fn operands(matches: &Matches) -> Result<(String, String), Failure> {
+        let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
+            (
+                "-r",
+                &["b", "n", "t", "u", "l", "o", "p", "W", "w", "d", "N"],
+            )
+        } else if matches.opt_present("d") {
+            ("-d", &["l", "o", "p", "W", "w"])
+        } else if matches.opt_present("l") {
+            // The kernel knows the table by these.
+            ("-l", &["n", "t"])
+        } else {
+            ("", &[])
+        };
+        if let Some(name) = excluded.iter().find(|name| matches.opt_present(name)) {
+            return usage(format!("{mode} has no use for -{name}"));
+        }
+        match (mode, matches.free.as_slice()) {
+            ("-r", [file] | [_, file]) => Ok((String::new(), file.clone())),
+            ("-r", _) => usage("-r needs a FILE, with or without a DEVICE before it"),
+            ("-d", [device]) => Ok((device.clone(), String::new())),
+            ("-d", _) => usage("-d needs a DEVICE and no FILE"),
+            (_, [device, file]) => Ok((device.clone(), file.clone())),
+            _ => usage("needs a DEVICE and a FILE"),
+        }
+    }
+
+    /// The value of option `name`, a decimal number in `range`.
+    fn number<T: FromStr + PartialOrd + Display>(
+        matches: &Matches,
+        name: &str,
+        what: &str,
+        range: RangeInclusive<T>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(text) = matches.opt_str(name) else {
+            return Ok(None);
+        };
+        let value = decimal(&text).filter(|value| range.contains(value));
+        if value.is_none() {
+            let (low, high) = range.into_inner();
+            let wanted = format!("{what} must be a decimal number from {low} to {high}");
+            return usage(format!("-{name} {text}: {wanted}"));
+        }
+        Ok(value)
+    }
+
+    fn userland(matches: &Matches) -> Result<[u32; 2], Failure> {
+        let text = matches.opt_str("u").unwrap_or("0,0".into());
+        let (first, second) = text.split_once(',').unwrap_or_default();
+        match (hex_word(first), hex_word(second)) {
+            (Some(first), Some(second)) => Ok([first, second]),
+            _ => usage(format!(
+                "-u {text}: must be two words of 1 to 8 hexadecimal digits, as in 1f,a0"
+            )),
+        }
+    }
+}
+
+/// Finds the device, plans the upload, and sends or prints its messages.
+mod upload {
+    use std::iter;
+    use std::ops::Range;
+
+    use super::command_line::Settings;
+    use super::dm::{find_device, find_loaded_switch, find_switch, Key, Switch};
+    use super::file::{raw_message, Reader, Source};
+    use super::message::{Target, Window, CHUNK_PTE_COUNT};
+    use super::netlink::Link;
+    use super::report::{print, say, usage, Failure};
+    use super::words::{windows, Stretch};
+
+    /// Sends the messages, or prints them.
+    pub(crate) fn upload(settings: &Settings, target: &Target) -> Result<(), Failure> {
+        let plan = plan(settings, target)?;
+        let mut link = match settings.print_only {
+            true => None,
+            false => Some(Link::open()?),
+        };
+        let mut accepted = Vec::new();
+        for window in plan.windows {
+            let message = target.message(&window);
+            if let Some(link) = &mut link {
+                let answer = link.upload(&message);
+                let accepts = answer.and_then(|answer| answer.accepts(target));
+                accepts.map_err(|text| {
+                    let before = page_list(&accepted);
+                    format!("{window}: {text}\naccepted before that: {before}")
+                })?;
+            } else {
+                print(&hex_line(&message))?;
+            }
+            if settings.verbose {
+                let (entries, bytes) = (window.pages.len(), message.len());
+                say(&format!("{window}: {entries} entries, {bytes} bytes\n"));
+            }
+            accepted.push(window.pages);
+        }
+        if settings.verbose && plan.left_out > 0 {
+            let (left_out, total) = (plan.left_out, target.page_total);
+            say(&format!(
+                "{left_out} of {total} pages are left as they are\n"
+            ));
+        }
+        Ok(())
+    }
+
+    fn hex_line(bytes: &[u8]) -> String {
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+        digits.chain(['\n']).collect()
+    }
+
+    /// The pages of windows, those that touch as one range.
+    fn page_list(windows: &[Range<u32>]) -> String {
+        let touching = windows.chunk_by(|before, next| before.end == next.start);
+        let ranges = touching.map(|range| {
+            let (first, last) = (range[0].start, range[range.len() - 1].end - 1);
+            format!("{first}-{last}")
+        });
+        match ranges.collect::<Vec<_>>().join(", ") {
+            list if list.is_empty() => "none".into(),
+            list => format!("pages {list}"),
+        }
+    }
+
+    pub(crate) fn send_raw(settings: &Settings) -> Result<(), Failure> {
+        let message = raw_message(&Source::read(&settings.file)?)?;
+        let mut link = Link::open()?;
+        let failed = |text| format!("message: {text}");
+        let answer = link.upload(&message).map_err(failed)?;
+        if settings.verbose {
+            say(&format!("message: {} bytes\n", message.len()));
+        }
+        print(&answer.to_string())?;
+        Ok(answer.accepted().map_err(failed)?)
+    }
+
+    /// What an upload sends and what it does not.
+    struct Plan {
+        windows: Box<dyn Iterator<Item = Window>>,
+        /// Pages of the device that FILE does not give.
+        left_out: u32,
+    }
+
+    /// Plans the upload: FILE is read whole and found good before there is a first window.
+    fn plan(settings: &Settings, target: &Target) -> Result<Plan, Failure> {
+        if let Some(chunk) = settings.free_chunk {
+            return Ok(Plan {
+                windows: Box::new(iter::once(target.chunk(chunk)?)),
+                left_out: 0,
+            });
+        }
+        let (first, last) = (settings.first_page, target.page_total - 1);
+        let word_pages = target.word_pages();
+        if first > last {
+            return usage(format!("-o {first}: past the device's last page {last}"));
+        }
+        if first % word_pages != 0 {
+            return usage(format!(
+                "-o {first}: inside a word; must be a multiple of {word_pages}"
+            ));
+        }
+        let source = Source::read(&settings.file)?;
+        let packed = settings.packed;
+        let reader = Reader {
+            source: &source,
+            target,
+            packed,
+        };
+        let stretches = reader.read(first)?;
+        let given: usize = stretches.iter().map(|stretch| stretch.pages.len()).sum();
+        let left_out = target.page_total - given as u32;
+        if settings.whole && left_out > 0 {
+            let name = &source.name;
+            return Err(not_whole(name, &stretches, left_out, target.page_total));
+        }
+        Ok(Plan {
+            windows: Box::new(windows(stretches, target, settings.message_bytes)),
+            left_out,
+        })
+    }
+
+    /// Says which pages FILE leaves out.
+    fn not_whole(name: &str, stretches: &[Stretch], left_out: u32, page_total: u32) -> Failure {
+        let given = &stretches[0].pages;
+        let first = if given.start == 0 { given.end } else { 0 };
+        let text = format!(
+            "{name} leaves out {left_out} of the device's {page_total} pages, the first of them \
+             page {first}: add these pages, or do without -W"
+        );
+        Failure::new(2, &text)
+    }
+
+    impl Target {
+        /// Takes what was given, and asks the kernel for the rest.
+        pub(crate) fn find(settings: &Settings) -> Result<Self, Failure> {
+            let name = &settings.device;
+            let key = find_device(name)?;
+            let (dev, switch) = match (&key, settings.dev_count, settings.page_total) {
+                _ if settings.loaded => find_loaded_switch(name, &key)?,
+                (Key::Number(dev), Some(devices), Some(pages)) => {
+                    (*dev, Switch::v3(devices, pages))
+                }
+                _ => find_switch(name, &key)?,
+            };
+            let devices = settings.dev_count.unwrap_or(switch.devices);
+            let pages = settings.page_total.unwrap_or(switch.pages);
+            let dev_count = u16::try_from(devices)
+                .map_err(|_| format!("{name}: {devices} devices; a message says 65535 at most"))?;
+            let page_total = u32::try_from(pages)
+                .map_err(|_| format!("{name}: {pages} pages; a message says 4294967295 at most"))?;
+            Ok(Target {
+                dev,
+                dev_count,
+                pte_bits: pte_bits(settings.pte_bits, dev_count, switch.is_in_tree)?,
+                page_total,
+                userland: settings.userland,
+            })
+        }
+
+        /// The window that frees `chunk`.
+        fn chunk(&self, chunk: u32) -> Result<Window, Failure> {
+            let last = (self.page_total - 1) / CHUNK_PTE_COUNT;
+            if chunk > last {
+                return usage(format!("-d {chunk}: past the device's last chunk {last}"));
+            }
+            let page = chunk * CHUNK_PTE_COUNT;
+            Ok(Window {
+                pages: page..page,
+                // As long as the C structure, which has room for one word.
+                words: vec![0],
+            })
+        }
+    }
+
+    /// The bits of an entry: those given, or the fewest that hold every index where the kernel's own
+    /// line made the page table, else the smallest power of two of them.
+    pub(crate) fn pte_bits(
+        given: Option<u32>,
+        dev_count: u16,
+        is_in_tree: bool,
+    ) -> Result<u32, Failure> {
+        let needed = u16::BITS - (dev_count - 1).leading_zeros();
+        let bits = given.unwrap_or(match is_in_tree {
+            true => needed.max(1),
+            false => needed.next_power_of_two(),
+        });
+        if bits < needed {
+            return usage(format!(
+                "-b {bits}: {dev_count} devices need {needed} pte bits or more"
+            ));
+        }
+        Ok(bits)
+    }
+}
+
+/// FILE: a page table, or a message in hexadecimal.
+///
+/// Document: `swupload.8`, FILES.
+mod file {
+    use std::fmt::Display;
+    use std::fs::File;
+    use std::io::{self, Read};
+    use std::mem;
+
+    use super::message::Target;
+    use super::netlink::NLA_HEADER;
+    use super::report::Failure;
+    use super::words::{Packer, Stretch};
+
+    /// No page table needs more; a file that never ends must not fill the memory.
+    const FILE_LIMIT: usize = 64 << 20;
+
+    /// What FILE holds, and the name that faults in it are reported by.
+    pub(crate) struct Source {
+        pub(crate) name: String,
+        pub(crate) bytes: Vec<u8>,
+    }
+
+    impl Source {
+        /// Reads FILE; `-` is standard input.
+        pub(crate) fn read(file: &str) -> Result<Self, Failure> {
+            let name = if file == "-" { "<stdin>" } else { file };
+            let bad = |text| Failure(2, format!("swupload: {text}\n"));
+            let cannot = |error| bad(format!("cannot read {name}: {error}"));
+            let mut bytes = Vec::new();
+            let source: Box<dyn Read> = match file {
+                "-" => Box::new(io::stdin()),
+                _ => {
+                    let file = File::open(file).map_err(cannot)?;
+                    let size = file.metadata().map_or(0, |file| file.len());
+                    bytes.reserve(FILE_LIMIT.min(size as usize));
+                    Box::new(file)
+                }
+            };
+            let mut source = source.take(FILE_LIMIT as u64 + 1);
+            source.read_to_end(&mut bytes).map_err(cannot)?;
+            if bytes.len() > FILE_LIMIT {
+                let limit = FILE_LIMIT >> 20;
+                return Err(bad(format!("{name} is larger than {limit} MiB")));
+            }
+            let name = name.into();
+            Ok(Source { name, bytes })
+        }
+
+        fn tokens(&self) -> Tokens<'_> {
+            Tokens {
+                source: self,
+                rest: &self.bytes,
+            }
+        }
+
+        /// Says what is wrong where `piece` begins, a part of this file's own bytes.
+        #[cold]
+        fn fault<T>(&self, piece: &[u8], text: impl Display) -> Result<T, Failure> {
+            let at = piece.as_ptr().addr() - self.bytes.as_ptr().addr();
+            let (line, column) = end_of(&self.bytes[..at]);
+            let name = &self.name;
+            Err(Failure(2, format!("{name}:{line}:{column}: {text}\n")))
+        }
+    }
+
+    /// Whether `byte` ends a line. The two bytes of CRLF end one line together.
+    fn is_line_end(byte: u8) -> bool {
+        matches!(byte, b'\n' | b'\r')
+    }
+
+    /// The line and the column, both counted from 1, of the byte after `text`.
+    fn end_of(text: &[u8]) -> (usize, usize) {
+        let line_ends = text.iter().filter(|byte| is_line_end(**byte)).count();
+        let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();
+        let line_begin = text.iter().rposition(|byte| is_line_end(*byte));
+        let line_begin = line_begin.map_or(0, |end| end + 1);
+        (1 + line_ends - pairs, 1 + text.len() - line_begin)
+    }
+
+    // Kinds of bytes that are no hexadecimal digits. Each is one bit, above all device indexes, and has room to be shifted
+    // by three digits.
+    const SPACE: u32 = 1 << 16;
+    const COMMENT: u32 = 1 << 17;
+    const STAR: u32 = 1 << 18;
+    const OTHER: u32 = 1 << 19;
+
+    /// For each byte the value that it has as a hexadecimal digit, or else its kind.
+    static KINDS: [u32; 256] = {
+        let mut kinds = [OTHER; 256];
+        let mut byte = 0;
+        while byte < kinds.len() {
+            if let Some(digit) = (byte as u8 as char).to_digit(16) {
+                kinds[byte] = digit;
+            } else if (byte as u8).is_ascii_whitespace() {
+                kinds[byte] = SPACE;
+            }
+            byte += 1;
+        }
+        kinds[b'#' as usize] = COMMENT;
+        kinds[b'*' as usize] = STAR;
+        kinds
     };
-    say(&text);
-    status.into()
+
+    fn kind(byte: u8) -> u32 {
+        KINDS[usize::from(byte)]
+    }
+
+    /// The kinds that end a token.
+    const ENDS: u32 = SPACE | COMMENT;
+
+    /// Takes FILE apart, from its begin on.
+    struct Tokens<'a> {
+        source: &'a Source,
+        rest: &'a [u8],
+    }
+
+    impl<'a> Tokens<'a> {
+        /// Goes on to the next token, and returns its first byte.
+        fn find(&mut self) -> Option<u8> {
+            loop {
+                let (first, after) = self.rest.split_first()?;
+                match kind(*first) {
+                    SPACE => self.rest = after,
+                    COMMENT => self.rest = skip_line(after).unwrap_or(&after[after.len()..]),
+                    _ => return Some(*first),
+                }
+            }
+        }
+
+        /// Takes a number: digits in `radix`, up to a byte of a kind in `ends` or the end of FILE. One that has more than
+        /// 32 bits comes out as `1 << 32`.
+        fn number(&mut self, radix: u32, ends: u32, what: &str) -> Result<u64, Failure> {
+            let start = self.rest;
+            let mut value = 0;
+            while let [byte, after @ ..] = self.rest {
+                let digit = kind(*byte);
+                if digit >= radix {
+                    break;
+                }
+                value = (value * u64::from(radix) + u64::from(digit)).min(1 << 32);
+                self.rest = after;
+            }
+            let is_end = self.rest.first().is_none_or(|byte| kind(*byte) & ends != 0);
+            match is_end && self.rest.len() < start.len() {
+                true => Ok(value),
+                false => self.no_number(radix, is_end, what),
+            }
+        }
+
+        /// Says what is wrong with the byte that should be a digit.
+        #[cold]
+        fn no_number(&self, radix: u32, is_end: bool, what: &str) -> Result<u64, Failure> {
+            let text = match self.rest.first() {
+                Some(byte) if !is_end => {
+                    let kind = if radix == 16 { "hex" } else { "decimal" };
+                    let (stray, way_out) = (byte.escape_ascii(), way_out(*byte));
+                    format!("stray '{stray}': {what} is {kind} digits only{way_out}")
+                }
+                _ => format!("{what} is missing"),
+            };
+            self.source.fault(self.rest, text)
+        }
+
+        /// What was taken since `start` was what is left.
+        fn since(&self, start: &'a [u8]) -> &'a [u8] {
+            &start[..start.len() - self.rest.len()]
+        }
+    }
+
+    /// How to get rid of a byte that an editor may not show; nothing for one that it does.
+    fn way_out(stray: u8) -> &'static str {
+        match stray {
+            b' '..=b'~' => "",
+            0 | 0x80.. => "; save the file as ASCII text without a byte order mark",
+            _ => "; separate tokens with spaces, tabs or line ends",
+        }
+    }
+
+    /// What is left after the line, if the line has an end. The LF of CRLF stays: it is white space.
+    fn skip_line(rest: &[u8]) -> Option<&[u8]> {
+        let end = rest.iter().position(|byte| is_line_end(*byte))?;
+        Some(&rest[end + 1..])
+    }
+
+    /// A token or a part of it for a text, cut to what a line has room for.
+    pub(crate) fn shown(piece: &[u8]) -> String {
+        match piece.get(..24) {
+            Some(start) if piece.len() > 24 => format!("{}...", start.escape_ascii()),
+            _ => piece.escape_ascii().to_string(),
+        }
+    }
+
+    /// Reads page tables: a token is for one page or, if `packed`, for the pages of a word.
+    pub(crate) struct Reader<'a> {
+        pub(crate) source: &'a Source,
+        pub(crate) target: &'a Target,
+        pub(crate) packed: bool,
+    }
+
+    impl Reader<'_> {
+        /// The pages that FILE gives, from page `first` on.
+        pub(crate) fn read(&self, first: u32) -> Result<Vec<Stretch>, Failure> {
+            let source = self.source;
+            let mut tokens = source.tokens();
+            let (mut stretches, mut stretch) = (Vec::new(), Stretch::new(first));
+            while let Some(byte) = tokens.find() {
+                if byte == b'@' {
+                    let page = self.page(&mut tokens, stretch.pages.end)?;
+                    if page != stretch.pages.end {
+                        stretches.push(mem::replace(&mut stretch, Stretch::new(page)));
+                    }
+                } else if !self.add_indexes(&mut tokens, &mut stretch) {
+                    self.add(&mut tokens, &mut stretch)?;
+                }
+            }
+            stretches.push(stretch);
+            stretches.retain(|stretch| !stretch.pages.is_empty());
+            if stretches.is_empty() {
+                return source.fault(&source.bytes, "the file gives no page (it is empty)");
+            }
+            Ok(stretches)
+        }
+
+        /// Takes tokens that are an index each, and adds their pages, until something else comes; returns whether there
+        /// was one.
+        fn add_indexes(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> bool {
+            match self.target.dev_count {
+                _ if self.packed || tokens.rest.get(1) == Some(&b'*') => false,
+                0..=0x100 => self.add_indexes_of::<1, 2>(tokens, stretch),
+                0x101..=0x1000 => self.add_indexes_of::<2, 3>(tokens, stretch),
+                0x1001.. => self.add_indexes_of::<3, 4>(tokens, stretch),
+            }
+        }
+
+        /// Does so with indexes that have `FEW` or `MORE` digits, and one or two bytes of white space behind.
+        // On its own it has the registers that the loops need.
+        #[inline(never)]
+        fn add_indexes_of<const FEW: usize, const MORE: usize>(
+            &self,
+            tokens: &mut Tokens,
+            stretch: &mut Stretch,
+        ) -> bool {
+            let limit = self.target.dev_count.into();
+            let left = (self.target.page_total - stretch.pages.end) as usize;
+            // A token has so many bytes at least: the device has a page for each in this part.
+            let size = tokens.rest.len().min(left * (FEW + 1));
+            let mut rest = &tokens.rest[..size];
+            let mut packer = Packer::new(stretch, self.target.pte_bits);
+            loop {
+                let begin = rest;
+                rest = pack_indexes::<FEW, 1>(rest, limit, &mut packer);
+                rest = match rest {
+                    [byte, after @ ..] if kind(*byte) == SPACE => {
+                        rest = pack_indexes::<FEW, 2>(after, limit, &mut packer);
+                        pack_indexes::<MORE, 2>(rest, limit, &mut packer)
+                    }
+                    [b'#', after @ ..] => match skip_line(after) {
+                        Some(after) => after,
+                        // It may go on behind this part.
+                        None => break,
+                    },
+                    _ => pack_indexes::<MORE, 1>(rest, limit, &mut packer),
+                };
+                if rest.len() == begin.len() {
+                    break;
+                }
+            }
+            packer.finish();
+            tokens.rest = &tokens.rest[size - rest.len()..];
+            rest.len() < size
+        }
+
+        /// Takes `@PAGE`: the page to go on at, not inside a word unless no page is left out.
+        fn page(&self, tokens: &mut Tokens, next: u32) -> Result<u32, Failure> {
+            let token = tokens.rest;
+            tokens.rest = &token[1..];
+            let page = tokens.number(10, ENDS, "the page after @")?;
+            let (next, last) = (u64::from(next), u64::from(self.target.page_total - 1));
+            let word_pages = u64::from(self.target.word_pages());
+            let wrong = if page > last {
+                format!("is past the device's last page {last}")
+            } else if page < next {
+                format!("goes back: pages must ascend, and page {next} is next")
+            } else if page != next && page % word_pages != 0 {
+                let multiple = format!("the next must be a multiple of {word_pages}");
+                format!("is inside a word: after pages left out, {multiple}")
+            } else {
+                return Ok(page as u32);
+            };
+            let token_text = shown(tokens.since(token));
+            self.source.fault(token, format!("{token_text} {wrong}"))
+        }
+
+        /// Takes `VALUE` or `VALUE*COUNT`, and adds the pages that it is for.
+        fn add(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> Result<(), Failure> {
+            let Target {
+                pte_bits,
+                page_total,
+                ..
+            } = *self.target;
+            let token = tokens.rest;
+            let value = self.value(tokens)?;
+            let count = self.count(tokens)?;
+            let unit_pages = match self.packed {
+                true => self.target.word_pages(),
+                false => 1,
+            };
+            let (first, total) = (u64::from(stretch.pages.end), u64::from(page_total));
+            let end = first + u64::from(count) * u64::from(unit_pages);
+            // Only the pages of a device's last word may be fewer than it has room for.
+            if end - u64::from(unit_pages) >= total {
+                let (range, last) = (format!("{first}-{}", end - 1), total - 1);
+                let wrong = format!("is for pages {range}, past the device's last page {last}");
+                let token_text = shown(tokens.since(token));
+                return self.source.fault(token, format!("{token_text} {wrong}"));
+            }
+            if self.packed {
+                stretch.repeat_word(value, count);
+                stretch.pages.end = end.min(total) as u32;
+            } else {
+                stretch.repeat(pte_bits, value, count);
+            }
+            Ok(())
+        }
+
+        /// Takes the entry, or the packed word.
+        fn value(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
+            let (source, piece) = (self.source, tokens.rest);
+            if self.packed {
+                let word = tokens.number(16, ENDS | STAR, "a word")?;
+                let piece = tokens.since(piece);
+                if piece.len() > 8 {
+                    let word = shown(piece);
+                    return source.fault(piece, format!("word {word} has more than 8 digits"));
+                }
+                return Ok(word as u32);
+            }
+            let index = tokens.number(16, ENDS | STAR, "a device index")?;
+            let dev_count = self.target.dev_count;
+            if index >= dev_count.into() {
+                let hint = if index > 9 { " (hex)" } else { "" };
+                let wrong = format!("is not below the device count {dev_count}");
+                let index = shown(tokens.since(piece));
+                return source.fault(piece, format!("index {index}{hint} {wrong}"));
+            }
+            Ok(index as u32)
+        }
+
+        /// Takes `*` and the number after it; without that the count is 1.
+        fn count(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
+            let [b'*', piece @ ..] = tokens.rest else {
+                return Ok(1);
+            };
+            tokens.rest = piece;
+            let source = self.source;
+            let count = tokens.number(10, ENDS, "the count after *")?;
+            match u32::try_from(count) {
+                Ok(0) => source.fault(piece, "a count of 0 gives no page; it must be 1 or more"),
+                Ok(count) => Ok(count),
+                Err(_) => {
+                    let count = shown(tokens.since(piece));
+                    source.fault(piece, format!("count {count} is above {}", u32::MAX))
+                }
+            }
+        }
+    }
+
+    /// Adds the pages of the indexes that come next, if they are below `limit` and have `DIGITS` digits each and `SPACES`
+    /// bytes of white space behind; returns what is left.
+    fn pack_indexes<'a, const DIGITS: usize, const SPACES: usize>(
+        mut rest: &'a [u8],
+        limit: u32,
+        packer: &mut Packer,
+    ) -> &'a [u8] {
+        while rest.len() >= DIGITS + SPACES {
+            let (digits, after) = rest.split_at(DIGITS);
+            let (spaces, after) = after.split_at(SPACES);
+            let digits = digits.iter().map(|byte| kind(*byte));
+            let index = digits.fold(0, |index, digit| (index << 4) | digit);
+            if index >= limit || spaces.iter().any(|byte| kind(*byte) != SPACE) {
+                break;
+            }
+            packer.push(index);
+            rest = after;
+        }
+        rest
+    }
+
+    /// Reads a message in hexadecimal, white space and comments anywhere.
+    pub(crate) fn raw_message(source: &Source) -> Result<Vec<u8>, Failure> {
+        // The attribute's length has 16 bits and counts its own header.
+        const LIMIT: usize = u16::MAX as usize - NLA_HEADER;
+        let mut digits = Vec::new();
+        let mut tokens = source.tokens();
+        let mut last = tokens.rest;
+        while tokens.find().is_some() {
+            last = tokens.rest;
+            tokens.number(16, ENDS, "a message")?;
+            digits.extend(tokens.since(last).iter().map(|digit| kind(*digit)));
+        }
+        let wrong = match (digits.len(), digits.len() / 2) {
+            (0, _) => "the file gives no message (it is empty)".into(),
+            (count, _) if count % 2 != 0 => format!("half a byte: {count} digits are odd"),
+            (_, bytes) if bytes > LIMIT => {
+                format!("the message has {bytes} bytes; an attribute holds {LIMIT} at most")
+            }
+            _ => {
+                let pairs = digits.chunks_exact(2);
+                return Ok(pairs.map(|pair| (pair[0] * 16 + pair[1]) as u8).collect());
+            }
+        };
+        source.fault(last, wrong)
+    }
+}
+
+/// Packs entries into 32-bit words, and cuts the words into windows.
+///
+/// C header: `dm-switch.h`.
+mod words {
+    use std::collections::VecDeque;
+    use std::mem;
+    use std::ops::Range;
+
+    use super::message::{Target, Window, TABLE_HEADER};
+
+    /// Consecutive pages, of which the first begins a word.
+    pub(crate) struct Stretch {
+        pub(crate) pages: Range<u32>,
+        /// Their words but for the last one while it has room. One that comes several times in a row is there once.
+        words: Vec<u32>,
+        /// Places in `words` of those that come several times, and how often they come.
+        runs: VecDeque<(u32, u32)>,
+        /// The last word while it has room, and the bits of it that have entries.
+        begun: u32,
+        used: u32,
+    }
+
+    impl Stretch {
+        pub(crate) fn new(first: u32) -> Self {
+            Stretch {
+                pages: first..first,
+                words: Vec::new(),
+                runs: VecDeque::new(),
+                begun: 0,
+                used: 0,
+            }
+        }
+
+        /// Adds `count` pages with the same entry.
+        pub(crate) fn repeat(&mut self, pte_bits: u32, entry: u32, count: u32) {
+            let word_pages = u32::BITS / pte_bits;
+            let begun = match self.used {
+                0 => 0,
+                used => count.min(word_pages - used / pte_bits),
+            };
+            let (words, rest) = ((count - begun) / word_pages, (count - begun) % word_pages);
+            self.repeat_in_word(pte_bits, entry, begun);
+            if words > 0 {
+                self.repeat_word(same_entries(pte_bits, entry, word_pages), words);
+            }
+            self.repeat_in_word(pte_bits, entry, rest);
+            self.pages.end += count;
+        }
+
+        /// Adds `count` entries to the last word, which has room for them; does not count their pages.
+        fn repeat_in_word(&mut self, pte_bits: u32, entry: u32, count: u32) {
+            self.begun |= same_entries(pte_bits, entry, count) << self.used;
+            self.used += count * pte_bits;
+            if self.used > u32::BITS - pte_bits {
+                self.words.push(mem::take(&mut self.begun));
+                self.used = 0;
+            }
+        }
+
+        /// Adds `word` `count` times; does not count its pages.
+        pub(crate) fn repeat_word(&mut self, word: u32, count: u32) {
+            if count > 1 {
+                self.runs.push_back((self.words.len() as u32, count));
+            }
+            self.words.push(word);
+        }
+
+        fn into_words(mut self) -> Words {
+            if self.used > 0 {
+                self.words.push(self.begun);
+            }
+            Words {
+                words: self.words,
+                runs: self.runs,
+                next: 0,
+            }
+        }
+    }
+
+    /// A word that has the same entry `count` times.
+    fn same_entries(pte_bits: u32, entry: u32, count: u32) -> u32 {
+        let all_ones = |bits| (1_u64 << bits) - 1;
+        let lowest_ones = all_ones(count * pte_bits) / all_ones(pte_bits);
+        entry * lowest_ones as u32
+    }
+
+    /// Adds pages to a stretch one by one, which it counts at the end.
+    pub(crate) struct Packer<'a> {
+        stretch: &'a mut Stretch,
+        /// Words that the stretch had before.
+        words: usize,
+        pte_bits: u32,
+        /// The last word while it has room, and the bits of it that have entries.
+        begun: u32,
+        used: u32,
+    }
+
+    impl<'a> Packer<'a> {
+        pub(crate) fn new(stretch: &'a mut Stretch, pte_bits: u32) -> Self {
+            Packer {
+                words: stretch.words.len(),
+                pte_bits,
+                begun: stretch.begun,
+                used: stretch.used,
+                stretch,
+            }
+        }
+
+        pub(crate) fn push(&mut self, entry: u32) {
+            self.begun |= entry << self.used;
+            self.used += self.pte_bits;
+            if self.used > u32::BITS - self.pte_bits {
+                self.stretch.words.push(self.begun);
+                (self.begun, self.used) = (0, 0);
+            }
+        }
+
+        pub(crate) fn finish(self) {
+            let words = (self.stretch.words.len() - self.words) as u32;
+            let pages = words * (u32::BITS / self.pte_bits) + self.used / self.pte_bits;
+            self.stretch.pages.end += pages - self.stretch.used / self.pte_bits;
+            (self.stretch.begun, self.stretch.used) = (self.begun, self.used);
+        }
+    }
+
+    /// The words of a stretch that are not taken yet.
+    struct Words {
+        words: Vec<u32>,
+        runs: VecDeque<(u32, u32)>,
+        /// Place in `words`.
+        next: usize,
+    }
+
+    impl Words {
+        /// Takes the next `count` words, or all that are left.
+        fn take(&mut self, count: usize) -> Vec<u32> {
+            let mut taken = Vec::new();
+            while taken.len() < count && self.next < self.words.len() {
+                let room = count - taken.len();
+                match self.runs.front_mut() {
+                    Some((place, times)) if *place as usize == self.next => {
+                        let copies = room.min(*times as usize);
+                        taken.resize(taken.len() + copies, self.words[self.next]);
+                        *times -= copies as u32;
+                        if *times == 0 {
+                            self.runs.pop_front();
+                            self.next += 1;
+                        }
+                    }
+                    run => {
+                        let end = run.map_or(self.words.len(), |(place, _)| *place as usize);
+                        let end = end.min(self.next + room);
+                        taken.extend_from_slice(&self.words[self.next..end]);
+                        self.next = end;
+                    }
+                }
+            }
+            taken
+        }
+    }
+
+    /// Cuts a page table into windows of `message_bytes` at most, in ascending order.
+    pub(crate) fn windows(
+        stretches: Vec<Stretch>,
+        target: &Target,
+        message_bytes: usize,
+    ) -> impl Iterator<Item = Window> {
+        let window_words = (message_bytes - TABLE_HEADER) / 4;
+        let window_pages = window_words * target.word_pages() as usize;
+        stretches.into_iter().flat_map(move |stretch| {
+            let pages = stretch.pages.clone();
+            let mut words = stretch.into_words();
+            pages
+                .clone()
+                .step_by(window_pages)
+                .map(move |first| Window {
+                    pages: first..pages.end.min(first.saturating_add(window_pages as u32)),
+                    words: words.take(window_words),
+                })
+        })
+    }
+}
+
+/// The message that uploads one window, a `struct IpcPgTable`, and the numbers of the family.
+///
+/// C header: `dm-switch.h`. Document: `docs/protocol.md`.
+mod message {
+    use std::fmt::{self, Display};
+    use std::ops::Range;
+
+    use libc::dev_t;
+
+    pub(crate) const FAMILY: &str = "DM_SWITCH";
+    pub(crate) const FAMILY_VERSION: u8 = 1;
+    pub(crate) const NETLINK_CMD_GET_PAGE_TBL: u8 = 1;
+    pub(crate) const NETLINK_ATTR_MSG: u16 = 1;
+    pub(crate) const OPCODE_PAGE_TABLE_UPLOAD: u32 = 1;
+    pub(crate) const CHUNK_PTE_COUNT: u32 = 1 << 13;
+    /// Bytes of a `struct IpcPgTable` before its entries.
+    pub(crate) const TABLE_HEADER: usize = 40;
+    pub(crate) const MAX_IPC_MSG_LEN: usize = 65480;
+    const MAX_ERR_STR_LEN: usize = 255;
+    /// Type of the attribute that holds the answer.
+    pub(crate) const ANSWER_ATTR: u16 = 11;
+    /// Bytes of a `struct IpcResponse`.
+    pub(crate) const ANSWER_LEN: usize = 28 + MAX_ERR_STR_LEN + 1;
+
+    /// What every message to one device has in common.
+    pub(crate) struct Target {
+        pub(crate) dev: dev_t,
+        pub(crate) dev_count: u16,
+        pub(crate) pte_bits: u32,
+        pub(crate) page_total: u32,
+        pub(crate) userland: [u32; 2],
+    }
+
+    impl Target {
+        /// Entries in a 32-bit word.
+        pub(crate) fn word_pages(&self) -> u32 {
+            u32::BITS / self.pte_bits
+        }
+
+        /// The bytes of the `struct IpcPgTable` that carries `window`.
+        pub(crate) fn message(&self, window: &Window) -> Vec<u8> {
+            let length = TABLE_HEADER + 4 * window.words.len();
+            let words = [
+                length as u32,
+                OPCODE_PAGE_TABLE_UPLOAD,
+                self.userland[0],
+                self.userland[1],
+                libc::major(self.dev),
+                libc::minor(self.dev),
+                self.page_total,
+                window.pages.start,
+                window.pages.len() as u32,
+            ];
+            let mut bytes = words.map(u32::to_ne_bytes).concat();
+            bytes.extend(self.dev_count.to_ne_bytes());
+            bytes.extend([self.pte_bits as u8, 0]);
+            let entries: Vec<_> = window.words.iter().map(|word| word.to_ne_bytes()).collect();
+            bytes.extend_from_slice(entries.as_flattened());
+            bytes
+        }
+    }
+
+    /// One message's share of a page table.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct Window {
+        /// None means that the chunk that begins there is to be freed.
+        pub(crate) pages: Range<u32>,
+        pub(crate) words: Vec<u32>,
+    }
+
+    impl Display for Window {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let Range { start, end } = self.pages;
+            if start == end {
+                return write!(f, "chunk {}", start / CHUNK_PTE_COUNT);
+            }
+            write!(f, "pages {start}-{}", end - 1)
+        }
+    }
+}
+
+/// Sends a message over generic netlink, and reads the answer, a `struct IpcResponse`.
+///
+/// C headers: `linux/netlink.h`, `linux/genetlink.h`, `dm-switch.h`.
+mod netlink {
+    use std::fmt::{self, Display};
+    use std::fs::File;
+    use std::io::{self, ErrorKind, Write};
+    use std::path::Path;
+    use std::time::{Duration, Instant};
+
+    use libc::dev_t;
+
+    use super::fields::{field, text_before_nul, u16_at, u32_at, CUT_SHORT};
+    use super::message::{
+        Target, ANSWER_ATTR, ANSWER_LEN, FAMILY, FAMILY_VERSION, NETLINK_ATTR_MSG,
+        NETLINK_CMD_GET_PAGE_TBL, OPCODE_PAGE_TABLE_UPLOAD,
+    };
+    use super::numbers::dev_text;
+    use super::report::needs;
+    use super::sys;
+
+    // Where in a `struct nlmsghdr` its fields are.
+    const NLMSG_TYPE: usize = 4;
+    const NLMSG_FLAGS: usize = 6;
+    const NLMSG_SEQ: usize = 8;
+    const NLMSG_PID: usize = 12;
+    // Bytes before the payload: of a netlink message, a generic one's command, an attribute.
+    const NLMSG_HEADER: usize = 16;
+    const GENL_HEADER: usize = 4;
+    pub(crate) const NLA_HEADER: usize = 4;
+
+    const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+    /// A conversation with the kernel over generic netlink.
+    pub(crate) struct Link {
+        socket: File,
+        seq: u32,
+        /// The number that the kernel gave family DM_SWITCH.
+        family: u16,
+    }
+
+    impl Link {
+        pub(crate) fn open() -> Result<Self, String> {
+            let socket = sys::netlink_socket()
+                .map_err(|error| format!("cannot open a generic netlink socket: {error}"))?;
+            let mut link = Link {
+                socket,
+                seq: 0,
+                family: libc::GENL_ID_CTRL as u16,
+            };
+            link.family = link.find_family()?;
+            Ok(link)
+        }
+
+        fn find_family(&mut self) -> Result<u16, String> {
+            const CTRL_VERSION: u8 = 2;
+            let command = [libc::CTRL_CMD_GETFAMILY as u8, CTRL_VERSION];
+            let attribute = libc::CTRL_ATTR_FAMILY_NAME as u16;
+            let name = format!("{FAMILY}\0");
+            match self.ask(command, attribute, name.as_bytes()) {
+                Ok(reply) => family_id(&reply),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Err(no_family()),
+                Err(error) => Err(format!("looking up {FAMILY}: {error}")),
+            }
+        }
+
+        /// Sends one `struct IpcPgTable` and takes its answer apart.
+        pub(crate) fn upload(&mut self, message: &[u8]) -> Result<Answer, String> {
+            let command = [NETLINK_CMD_GET_PAGE_TBL, FAMILY_VERSION];
+            let reply = self.ask(command, NETLINK_ATTR_MSG, message);
+            let reply = reply.map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM) => format!("not permitted: {}", needs("CAP_NET_ADMIN")),
+                Some(_) => format!("refused by the kernel: {error}"),
+                None => error.to_string(),
+            })?;
+            Answer::decode(&reply, self.family)
+        }
+
+        /// Sends a request with one attribute and waits for its answer. Only an error message from
+        /// the kernel comes out as a system error.
+        fn ask(&mut self, command: [u8; 2], attribute: u16, payload: &[u8]) -> io::Result<Vec<u8>> {
+            self.seq += 1;
+            let request = request(self.family, self.seq, command, attribute, payload);
+            self.send(&request).map_err(io::Error::other)?;
+            let deadline = Instant::now() + ANSWER_WAIT;
+            loop {
+                let reply = self.next_reply(deadline).map_err(io::Error::other)?;
+                let error = match u16_at(&reply, NLMSG_TYPE).map(i32::from) {
+                    Ok(libc::NLMSG_ERROR) => u32_at(&reply, NLMSG_HEADER),
+                    _ => return Ok(reply),
+                };
+                // Zero acknowledges; nobody asked for that, and the answer may still come.
+                match error.map_err(io::Error::other)? as i32 {
+                    0 => {}
+                    error => return Err(io::Error::from_raw_os_error(error.wrapping_neg())),
+                }
+            }
+        }
+
+        fn send(&mut self, request: &[u8]) -> Result<(), String> {
+            self.socket.write_all(request).map_err(|error| {
+                let hint = match error.raw_os_error() {
+                    Some(libc::EMSGSIZE | libc::ENOBUFS) => {
+                        "; make messages smaller (-w) or net.core.wmem_default larger"
+                    }
+                    _ => "",
+                };
+                format!("cannot send {} bytes: {error}{hint}", request.len())
+            })
+        }
+
+        /// The next message from the kernel that bears the last request's sequence number;
+        /// whatever else arrives is passed over.
+        fn next_reply(&mut self, deadline: Instant) -> Result<Vec<u8>, String> {
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    let seconds = ANSWER_WAIT.as_secs();
+                    return Err(format!("no answer within {seconds} seconds"));
+                }
+                if let Some(reply) = find_reply(&self.receive(left)?, self.seq)? {
+                    return Ok(reply);
+                }
+            }
+        }
+
+        /// A datagram; an empty one where none came, or not from the kernel.
+        fn receive(&self, timeout: Duration) -> Result<Vec<u8>, String> {
+            // An error message brings the whole request back, and that has 64 KiB at most.
+            const LIMIT: usize = 128 << 10;
+            let readable = sys::wait_readable(&self.socket, timeout);
+            let datagram = readable.and_then(|()| sys::receive(&self.socket, LIMIT));
+            datagram.or_else(|error| match (error.kind(), error.raw_os_error()) {
+                (ErrorKind::Interrupted | ErrorKind::WouldBlock, _) => Ok(Vec::new()),
+                (_, Some(libc::ENOBUFS)) => {
+                    let why = "no room in the receive buffer (net.core.rmem_default)";
+                    Err(format!("the answer is lost: {why}"))
+                }
+                _ => Err(format!("cannot receive the answer: {error}")),
+            })
+        }
+    }
+
+    /// The bytes of a generic netlink request with one attribute.
+    pub(crate) fn request(
+        kind: u16,
+        seq: u32,
+        command: [u8; 2],
+        attribute: u16,
+        payload: &[u8],
+    ) -> Vec<u8> {
+        let attribute_len = NLA_HEADER + payload.len();
+        let length = NLMSG_HEADER + GENL_HEADER + attribute_len.next_multiple_of(4);
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend((length as u32).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
+        bytes.extend(seq.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(command);
+        bytes.extend([0; 2]);
+        bytes.extend((attribute_len as u16).to_ne_bytes());
+        bytes.extend(attribute.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(length, 0);
+        bytes
+    }
+
+    /// The message in `datagram` that answers request `seq`, if one does.
+    pub(crate) fn find_reply(mut datagram: &[u8], seq: u32) -> Result<Option<Vec<u8>>, String> {
+        while datagram.len() >= NLMSG_HEADER {
+            let length = (u32_at(datagram, 0)? as usize).max(NLMSG_HEADER);
+            if u32_at(datagram, NLMSG_SEQ)? == seq {
+                let message = datagram.get(..length).ok_or(CUT_SHORT)?;
+                return Ok(Some(message.to_vec()));
+            }
+            let next = length.next_multiple_of(4);
+            datagram = datagram.get(next..).unwrap_or_default();
+        }
+        Ok(None)
+    }
+
+    /// The family's number among the attributes that nlctrl answers with.
+    pub(crate) fn family_id(reply: &[u8]) -> Result<u16, String> {
+        let mut attribute = NLMSG_HEADER + GENL_HEADER;
+        while i32::from(u16_at(reply, attribute + 2)?) != libc::CTRL_ATTR_FAMILY_ID {
+            let length = usize::from(u16_at(reply, attribute)?).max(NLA_HEADER);
+            attribute += length.next_multiple_of(4);
+        }
+        u16_at(reply, attribute + NLA_HEADER)
+    }
+
+    /// Why the family may be missing, from what sysfs shows of the module.
+    fn no_family() -> String {
+        let module = Path::new("/sys/module/dm_switch");
+        let why = if module.join("familyid").exists() {
+            "the module is loaded, but serves the initial network namespace only: run swupload there"
+        } else if module.exists() {
+            "the dm-switch that is loaded is the kernel's own, which takes no uploads; \
+             unload it (modprobe -r dm-switch) and load the v3 module"
+        } else {
+            "the module is not loaded (modprobe dm-switch)"
+        };
+        format!("no generic netlink family {FAMILY}: {why}")
+    }
+
+    /// The answer to an upload: a `struct IpcResponse` and what it came in.
+    #[derive(Debug)]
+    pub(crate) struct Answer {
+        family: u16,
+        flags: u16,
+        seq: u32,
+        pid: u32,
+        command: u8,
+        version: u8,
+        total_len: u32,
+        opcode: u32,
+        userland: [u32; 2],
+        dev: dev_t,
+        status: u32,
+        text: String,
+        /// Whether all that follows the text's NUL is zero.
+        tail_zero: bool,
+    }
+
+    impl Answer {
+        /// Takes `reply` apart, which must be of `family` and have the shape of an answer.
+        pub(crate) fn decode(reply: &[u8], family: u16) -> Result<Self, String> {
+            const ATTRIBUTE: usize = NLMSG_HEADER + GENL_HEADER;
+            const RESPONSE: usize = ATTRIBUTE + NLA_HEADER;
+            expect("type", u16_at(reply, NLMSG_TYPE)?, family)?;
+            let length = reply.len() - NLMSG_HEADER;
+            expect("length", length, GENL_HEADER + NLA_HEADER + ANSWER_LEN)?;
+            let wanted = (NLA_HEADER + ANSWER_LEN) as u16;
+            expect("attribute length", u16_at(reply, ATTRIBUTE)?, wanted)?;
+            expect("attribute type", u16_at(reply, ATTRIBUTE + 2)?, ANSWER_ATTR)?;
+            // The fields of a `struct IpcResponse`, 4 bytes each up to the text.
+            let word = |at| u32_at(reply, RESPONSE + at);
+            let string = &reply[RESPONSE + 28..];
+            let mut tail = string.iter().skip_while(|byte| **byte != 0);
+            let [command, version] = field(reply, NLMSG_HEADER)?;
+            Ok(Answer {
+                family,
+                flags: u16_at(reply, NLMSG_FLAGS)?,
+                seq: u32_at(reply, NLMSG_SEQ)?,
+                pid: u32_at(reply, NLMSG_PID)?,
+                command,
+                version,
+                total_len: word(0)?,
+                opcode: word(4)?,
+                userland: [word(8)?, word(12)?],
+                dev: libc::makedev(word(16)?, word(20)?),
+                status: word(24)?,
+                text: text_before_nul(string),
+                tail_zero: tail.all(|byte| *byte == 0),
+            })
+        }
+
+        /// Whether this answers a message to `target`, and its status is 0.
+        pub(crate) fn accepts(&self, target: &Target) -> Result<(), String> {
+            let [first, second] = target.userland;
+            expect("command", self.command, NETLINK_CMD_GET_PAGE_TBL)?;
+            expect("total_len", self.total_len, ANSWER_LEN as u32)?;
+            expect("opcode", self.opcode, OPCODE_PAGE_TABLE_UPLOAD)?;
+            expect("first userland word", self.userland[0], first)?;
+            expect("second userland word", self.userland[1], second)?;
+            expect("device", dev_text(self.dev), dev_text(target.dev))?;
+            self.accepted()
+        }
+
+        pub(crate) fn accepted(&self) -> Result<(), String> {
+            let (status, text) = (self.status, &self.text);
+            match status {
+                0 => Ok(()),
+                _ => Err(format!("refused by the kernel: {text} (status {status})")),
+            }
+        }
+    }
+
+    fn expect<T: PartialEq + Display>(what: &str, found: T, wanted: T) -> Result<(), String> {
+        if found != wanted {
+            return Err(format!("the answer's {what} is {found}, not {wanted}"));
+        }
+        Ok(())
+    }
+
+    /// One field a line, its name first.
+    impl Display for Answer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let [first, second] = self.userland;
+            let tail = if self.tail_zero { "zero" } else { "nonzero" };
+            writeln!(f, "type {}", self.family)?;
+            writeln!(f, "flags {:#x}", self.flags)?;
+            writeln!(f, "seq {}", self.seq)?;
+            writeln!(f, "pid {}", self.pid)?;
+            writeln!(f, "cmd {}", self.command)?;
+            writeln!(f, "version {}", self.version)?;
+            writeln!(f, "attr {ANSWER_ATTR}")?;
+            writeln!(f, "total_len {}", self.total_len)?;
+            writeln!(f, "opcode {}", self.opcode)?;
+            writeln!(f, "userland 0x{first:08x} 0x{second:08x}")?;
+            writeln!(f, "dev {}", dev_text(self.dev))?;
+            writeln!(f, "status {}", self.status)?;
+            writeln!(f, "err_str {}", self.text)?;
+            writeln!(f, "err_tail {tail}")
+        }
+    }
+}
+
+/// Finds a device, and reads its table with the device-mapper's ioctl.
+///
+/// C header: `linux/dm-ioctl.h`.
+mod dm {
+    use std::fs::{self, OpenOptions};
+    use std::io::{self, ErrorKind};
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    use libc::dev_t;
+
+    use super::fields::{field, text_before_nul, u32_at};
+    use super::numbers::{decimal, dev_number};
+    use super::report::needs;
+    use super::sys;
+
+    const CONTROL: &str = "/dev/mapper/control";
+    const DM_VERSION_MAJOR: u32 = 4;
+    const DM_STATUS_TABLE_FLAG: u32 = 1 << 4;
+    const DM_ACTIVE_PRESENT_FLAG: u32 = 1 << 5;
+    const DM_INACTIVE_PRESENT_FLAG: u32 = 1 << 6;
+    const DM_BUFFER_FULL_FLAG: u32 = 1 << 8;
+    const DM_QUERY_INACTIVE_TABLE_FLAG: u32 = 1 << 12;
+    const DM_NAME_LEN: usize = 128;
+    // Where in a `struct dm_ioctl` its fields are.
+    const DM_VERSION: usize = 0;
+    const DM_DATA_START: usize = 16;
+    const DM_TARGET_COUNT: usize = 20;
+    const DM_FLAGS: usize = 28;
+    const DM_DEV: usize = 40;
+    const DM_NAME: usize = 48;
+    /// Far above the longest table line that 65535 devices make.
+    const DM_BUFFER_LIMIT: usize = 16 << 20;
+
+    /// One line of a table: its length in 512-byte sectors, its target, and what follows.
+    type Line = (u64, String, String);
+
+    /// What the device-mapper finds a device by.
+    pub(crate) enum Key {
+        Number(dev_t),
+        /// As the kernel has it, with less than `DM_NAME_LEN` bytes.
+        Name(String),
+    }
+
+    /// The key of the device `name`, which is a path, a number or the name of a mapped device.
+    pub(crate) fn find_device(name: &str) -> Result<Key, String> {
+        if name.contains('/') {
+            let node = fs::metadata(name).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => format!("{name}: no such device"),
+                _ => format!("{name}: {error}"),
+            })?;
+            if !node.file_type().is_block_device() {
+                return Err(format!("{name}: not a block device"));
+            }
+            return Ok(Key::Number(node.rdev()));
+        }
+        if let Some(dev) = dev_number(name) {
+            return Ok(Key::Number(dev));
+        }
+        let kernel_name = kernel_name(name);
+        if !(1..DM_NAME_LEN).contains(&kernel_name.len()) {
+            return Err(format!("'{name}': no such device"));
+        }
+        Ok(Key::Name(kernel_name))
+    }
+
+    /// The kernel's name of a mapped device, as libdevmapper makes it by default: bytes that udev does not take in a name
+    /// become `\xNN`. A name that has such bytes in this form is the kernel's already.
+    fn kernel_name(name: &str) -> String {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
+        if name.contains("\\x") {
+            return name.into();
+        }
+        let mangled = name.bytes().map(|byte| match is_plain(byte) {
+            true => char::from(byte).into(),
+            false => format!("\\x{byte:02x}"),
+        });
+        mangled.collect()
+    }
+
+    /// What a switch's table says of it.
+    #[derive(Debug, PartialEq)]
+    pub(crate) struct Switch {
+        pub(crate) devices: u64,
+        pub(crate) pages: u64,
+        /// Whether its line is one of the kernel's own target.
+        pub(crate) is_in_tree: bool,
+    }
+
+    impl Switch {
+        pub(crate) fn v3(devices: u64, pages: u64) -> Self {
+            Switch {
+                devices,
+                pages,
+                is_in_tree: false,
+            }
+        }
+    }
+
+    /// Number and table of the switch with this key, which messages call `name`: the live table, or where there is
+    /// none yet the one that is loaded, for the kernel takes uploads for that then.
+    pub(crate) fn find_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
+        let mut answer = table_status(name, key, DM_STATUS_TABLE_FLAG)?;
+        let present =
+            u32_at(&answer, DM_FLAGS)? & (DM_ACTIVE_PRESENT_FLAG | DM_INACTIVE_PRESENT_FLAG);
+        if present == DM_INACTIVE_PRESENT_FLAG {
+            let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
+            answer = table_status(name, key, flags)?;
+        }
+        switch_of(name, &answer)
+    }
+
+    /// The same of the table that is loaded and not live. The kernel takes an upload for that only where the live one has
+    /// other devices or pages.
+    pub(crate) fn find_loaded_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
+        let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
+        let answer = table_status(name, key, flags)?;
+        let present = u32_at(&answer, DM_FLAGS)?;
+        if present & DM_INACTIVE_PRESENT_FLAG == 0 {
+            return Err(format!("{name}: no table is loaded (dmsetup load?)"));
+        }
+        let (dev, loaded) = switch_of(name, &answer)?;
+        if present & DM_ACTIVE_PRESENT_FLAG != 0 {
+            let (_, lines) = table_lines(&table_status(name, key, DM_STATUS_TABLE_FLAG)?)?;
+            // Of several switches the kernel looks at the first.
+            let live = lines.iter().find(|(_, target, _)| target == "switch");
+            let live = live.and_then(|(length, _, arguments)| switch(*length, arguments).ok());
+            if live.is_some_and(|live| (live.devices, live.pages) == (loaded.devices, loaded.pages))
+            {
+                return Err(format!(
+                    "{name}: the live table has as many devices and pages as the loaded one, and would get the upload"
+                ));
+            }
+        }
+        Ok((dev, loaded))
+    }
+
+    /// The device's number and its switch, from the answer to DM_TABLE_STATUS.
+    fn switch_of(name: &str, answer: &[u8]) -> Result<(dev_t, Switch), String> {
+        let (dev, lines) = table_lines(answer)?;
+        let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
+        Ok((dev, switch))
+    }
+
+    /// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
+    fn table_status(name: &str, key: &Key, flags: u32) -> Result<Vec<u8>, String> {
+        let open = OpenOptions::new().read(true).write(true).open(CONTROL);
+        let control = open.map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => not_permitted(),
+            _ => format!("cannot open {CONTROL}: {error} (modprobe dm-mod?)"),
+        })?;
+        let mut size = 16 << 10;
+        while size <= DM_BUFFER_LIMIT {
+            let mut buffer = table_request(key, flags);
+            buffer.resize(size, 0);
+            sys::dm_table_status(&control, &mut buffer)
+                .map_err(|error| table_refused(name, &buffer, &error))?;
+            if u32_at(&buffer, DM_FLAGS)? & DM_BUFFER_FULL_FLAG == 0 {
+                return Ok(buffer);
+            }
+            size *= 4;
+        }
+        Err(format!("{name}: its table is too long"))
+    }
+
+    /// A `struct dm_ioctl` with these flags, for the device with this key.
+    fn table_request(key: &Key, flags: u32) -> Vec<u8> {
+        let mut bytes = vec![0; sys::DM_HEADER];
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        put(DM_VERSION, &DM_VERSION_MAJOR.to_ne_bytes());
+        put(DM_DATA_START, &(sys::DM_HEADER as u32).to_ne_bytes());
+        put(DM_FLAGS, &flags.to_ne_bytes());
+        match key {
+            Key::Number(dev) => put(DM_DEV, &dev.to_ne_bytes()),
+            Key::Name(name) => put(DM_NAME, name.as_bytes()),
+        }
+        bytes
+    }
+
+    fn table_refused(name: &str, answer: &[u8], error: &io::Error) -> String {
+        match (error.raw_os_error(), u32_at(answer, DM_VERSION)) {
+            (Some(libc::ENXIO), _) => format!("{name}: no such mapped device"),
+            (Some(libc::EACCES | libc::EPERM), _) => not_permitted(),
+            (_, Ok(version)) if version != DM_VERSION_MAJOR => {
+                format!("device-mapper's interface has version {version}, not 4")
+            }
+            _ => format!("{name}: cannot read its table: {error}"),
+        }
+    }
+
+    fn not_permitted() -> String {
+        let needed = needs("CAP_SYS_ADMIN and the right to open it");
+        format!(
+            "not permitted to use {CONTROL}: {needed}; or give DEVICE as MAJOR:MINOR with -n and -t"
+        )
+    }
+
+    /// The device's number and its table's lines, from the answer to DM_TABLE_STATUS.
+    pub(crate) fn table_lines(answer: &[u8]) -> Result<(dev_t, Vec<Line>), String> {
+        let dev = dev_t::from_ne_bytes(field(answer, DM_DEV)?);
+        let data_start = u32_at(answer, DM_DATA_START)? as usize;
+        let mut lines = Vec::new();
+        // Each is a `struct dm_target_spec`, of 40 bytes, and its text.
+        let mut at = data_start;
+        for _ in 0..u32_at(answer, DM_TARGET_COUNT)? {
+            let length = u64::from_ne_bytes(field(answer, at + 8)?);
+            let next = u32_at(answer, at + 20)?;
+            let target = text_before_nul(&field::<16>(answer, at + 24)?);
+            lines.push((length, target, text_before_nul(&answer[at + 40..])));
+            at = data_start + next as usize;
+        }
+        Ok((dev, lines))
+    }
+
+    /// The one switch among `lines`.
+    fn switch_line(lines: &[Line]) -> Result<Switch, String> {
+        let switches = lines.iter().filter(|(_, target, _)| target == "switch");
+        let switches: Vec<_> = switches.collect();
+        match (switches.as_slice(), lines) {
+            ([(length, _, arguments)], _) => switch(*length, arguments),
+            ([], []) => Err("has no table (dmsetup load?)".into()),
+            ([], [(_, other, _), ..]) => Err(format!("not a switch: its target is {other}")),
+            _ => {
+                let way_out = "give each a device of its own";
+                Err(format!(
+                    "has several switch targets, and a message cannot say which; {way_out}"
+                ))
+            }
+        }
+    }
+
+    /// The switch of `length` sectors that a table line is for.
+    pub(crate) fn switch(length: u64, line: &str) -> Result<Switch, String> {
+        let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
+        let number = |at: usize| arguments.get(at).and_then(|text| decimal::<u64>(text));
+        // Two arguments a device follow: after two others, or in a line of the kernel's own target
+        // after three, the third of them a number.
+        let pairs = number(0).and_then(|count| count.checked_mul(2));
+        let others = pairs.and_then(|pairs| (arguments.len() as u64).checked_sub(pairs));
+        match (number(0), number(1), others) {
+            (Some(1..), Some(0), Some(2)) => {
+                Err("its page size is zero: give it a table with a real one".into())
+            }
+            (Some(count @ 1..), Some(size), Some(2)) => {
+                Ok(Switch::v3(count, length.div_ceil(size)))
+            }
+            (Some(count @ 1..), Some(size @ 1..), Some(3)) if number(2).is_some() => Ok(Switch {
+                is_in_tree: true,
+                ..Switch::v3(count, length.div_ceil(size))
+            }),
+            _ => Err(format!("not a table of dm-switch: switch {line}")),
+        }
+    }
+}
+
+/// Writes the output and the failures: their texts and their exit statuses.
+mod report {
+    use std::fmt::Display;
+    use std::fs::{self, File};
+    use std::io::{self, ErrorKind, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+
+    /// Why the work was not done: the exit status, and what to say on standard error.
+    #[derive(Debug)]
+    pub(crate) struct Failure(pub(crate) u8, pub(crate) String);
+
+    impl Failure {
+        pub(crate) fn new(status: u8, text: &str) -> Self {
+            let lines = text.lines().map(|line| format!("swupload: {line}\n"));
+            Failure(status, lines.collect())
+        }
+    }
+
+    /// The kernel said no, or did not say what it should.
+    impl From<String> for Failure {
+        fn from(text: String) -> Self {
+            Failure::new(1, &text)
+        }
+    }
+
+    /// Standard output cannot be written; a reader that has seen enough is no news.
+    impl From<io::Error> for Failure {
+        fn from(error: io::Error) -> Self {
+            match error.kind() {
+                ErrorKind::BrokenPipe => Failure(1, String::new()),
+                _ => Failure::new(1, &format!("cannot write the output: {error}")),
+            }
+        }
+    }
+
+    /// The command line asks for what cannot be.
+    pub(crate) fn usage<T>(text: impl Display) -> Result<T, Failure> {
+        let text = format!("{text}\n(swupload -h lists the options)");
+        Err(Failure::new(2, &text))
+    }
+
+    /// Writes to standard error; nobody is left to tell when that fails.
+    pub(crate) fn say(text: &str) {
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+
+    /// Writes to standard output. `io::stdout()` itself would hide that the descriptor is open for reading only.
+    pub(crate) fn print(text: &str) -> Result<(), Failure> {
+        let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(output.write_all(text.as_bytes())?)
+    }
+
+    /// What it takes: root of a user namespace has any capability there, and it counts nowhere else.
+    pub(crate) fn needs(privilege: &str) -> String {
+        // What the kernel numbers the initial one. C header: `linux/nsfs.h`.
+        const USER_NS_INIT_INO: u64 = 0xefff_fffd;
+        match fs::metadata("/proc/self/ns/user") {
+            Ok(namespace) if namespace.ino() != USER_NS_INIT_INO => {
+                format!("needs {privilege} in the initial user namespace (run as root there)")
+            }
+            _ => format!("needs {privilege} (run as root)"),
+        }
+    }
+}
+
+/// Reads fields of an answer from the kernel.
+mod fields {
+    pub(crate) const CUT_SHORT: &str = "what the kernel answered is cut short";
+
+    /// The field at `at` of what the kernel answered.
+    pub(crate) fn field<const N: usize>(answer: &[u8], at: usize) -> Result<[u8; N], String> {
+        let field = answer.get(at..).and_then(|rest| rest.first_chunk());
+        Ok(*field.ok_or(CUT_SHORT)?)
+    }
+
+    pub(crate) fn u16_at(answer: &[u8], at: usize) -> Result<u16, String> {
+        field(answer, at).map(u16::from_ne_bytes)
+    }
+
+    pub(crate) fn u32_at(answer: &[u8], at: usize) -> Result<u32, String> {
+        field(answer, at).map(u32::from_ne_bytes)
+    }
+
+    /// The text up to the first NUL, fit for a terminal.
+    pub(crate) fn text_before_nul(bytes: &[u8]) -> String {
+        let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).replace(char::is_control, "?")
+    }
+}
+
+/// Reads numbers and device numbers from text.
+mod numbers {
+    use std::str::FromStr;
+
+    use libc::dev_t;
+
+    /// Reads a decimal number: digits, nothing else.
+    pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
+        text.parse().ok().filter(|_| !text.starts_with('+'))
+    }
+
+    /// Reads a word of up to 8 hexadecimal digits, with or without `0x` before it.
+    pub(crate) fn hex_word(text: &str) -> Option<u32> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let word = u32::from_str_radix(digits, 16).ok();
+        word.filter(|_| digits.len() <= 8 && !digits.starts_with('+'))
+    }
+
+    /// Reads a device number, `MAJOR:MINOR`, as wide as the kernel's own (12 and 20 bits).
+    pub(crate) fn dev_number(text: &str) -> Option<dev_t> {
+        let (major, minor) = text.split_once(':')?;
+        let (major, minor) = (decimal(major)?, decimal(minor)?);
+        (major < 1 << 12 && minor < 1 << 20).then(|| libc::makedev(major, minor))
+    }
+
+    pub(crate) fn dev_text(dev: dev_t) -> String {
+        format!("{}:{}", libc::major(dev), libc::minor(dev))
+    }
+}
+
+/// The system calls that the standard library has no wrapper for.
+#[allow(unsafe_code)]
+mod sys {
+    use std::fs::File;
+    use std::io;
+    use std::mem::zeroed;
+    use std::os::fd::{AsRawFd, FromRawFd};
+    use std::time::Duration;
+
+    /// Bytes of a `struct dm_ioctl`.
+    pub(crate) const DM_HEADER: usize = 312;
+
+    /// What a system call returned: a number from 0 up, unless it failed.
+    fn check(result: impl TryInto<usize>) -> io::Result<usize> {
+        result.try_into().map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Opens a generic netlink socket; a write to it is one datagram to the kernel.
+    pub(crate) fn netlink_socket() -> io::Result<File> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        // SAFETY: the call takes no pointers.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_GENERIC) };
+        check(fd)?;
+        // SAFETY: the descriptor is fresh from the kernel and nothing else owns it.
+        Ok(unsafe { File::from_raw_fd(fd) })
+    }
+
+    /// Waits until `socket` has something to read, `timeout` at most.
+    pub(crate) fn wait_readable(socket: &File, timeout: Duration) -> io::Result<()> {
+        let mut poll = libc::pollfd {
+            fd: socket.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let milliseconds = i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX);
+        // SAFETY: the pointer is to one pollfd that outlives the call, and the count says one.
+        check(unsafe { libc::poll(&mut poll, 1, milliseconds) }).map(drop)
+    }
+
+    /// Takes one datagram, of `limit` bytes at most (a longer one is cut), without waiting. One
+    /// that the kernel did not send comes out empty.
+    pub(crate) fn receive(socket: &File, limit: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0_u8; limit];
+        // SAFETY: a sockaddr_nl is integers only, for which zero is a value.
+        let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
+        let mut size = size_of_val(&sender) as libc::socklen_t;
+        let (data, name) = (buffer.as_mut_ptr().cast(), (&raw mut sender).cast());
+        let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
+        // SAFETY: data is the buffer and name an address on this stack; each goes with its own
+        // length, and both outlive the call.
+        let length = check(unsafe { libc::recvfrom(fd, data, limit, flags, name, &mut size) })?;
+        buffer.truncate(if sender.nl_pid == 0 { length } else { 0 });
+        Ok(buffer)
+    }
+
+    /// DM_TABLE_STATUS on a buffer that begins with a `struct dm_ioctl`, whose `data_size` is
+    /// set here.
+    pub(crate) fn dm_table_status(control: &File, buffer: &mut [u8]) -> io::Result<()> {
+        const DM_TABLE_STATUS: libc::Ioctl = libc::_IOWR::<[u8; DM_HEADER]>(0xfd, 12);
+        assert!(buffer.len() >= DM_HEADER);
+        let size = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+        buffer[12..16].copy_from_slice(&size.to_ne_bytes());
+        let (fd, data) = (control.as_raw_fd(), buffer.as_mut_ptr());
+        // SAFETY: the kernel reads and writes data_size bytes at most, just made no more than
+        // the buffer has, and never fewer than the header, which the buffer was found to hold.
+        check(unsafe { libc::ioctl(fd, DM_TABLE_STATUS, data) }).map(drop)
+    }
 }
 
 #[cfg(test)]
@@ -1692,7 +1821,14 @@ mod fuzz;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::dm::{switch, table_lines, Switch};
+    use super::file::{raw_message, shown, Reader, Source};
+    use super::message::{Target, Window, TABLE_HEADER};
+    use super::netlink::{find_reply, request, Answer};
+    use super::numbers::{decimal, dev_number, dev_text, hex_word};
+    use super::report::Failure;
+    use super::upload::pte_bits;
+    use super::words::windows;
 
     fn target(dev_count: u16, pte_bits: u32, page_total: u32) -> Target {
         Target {
