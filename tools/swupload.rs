@@ -2,9 +2,9 @@
 
 //! Uploads a page table to a dm-switch (v3) device over generic netlink.
 //!
-//! A page is the unit the switch maps, an entry the index of the device (member) that a page
-//! lives on. Entries travel packed into 32-bit words, lowest bits first; a message carries one
-//! window of consecutive pages. C header: `dm-switch.h`.
+//! A page is the unit that the switch maps. Its entry is the index of the device (member) that the
+//! page is on. Entries are packed into 32-bit words, the first entry in the lowest bits. A message
+//! carries one window of consecutive pages. C header: `dm-switch.h`.
 
 #![deny(unsafe_code)]
 
@@ -65,7 +65,7 @@ mod command_line {
         pub(crate) device: String,
         pub(crate) file: String,
         pub(crate) first_page: u32,
-        /// Bytes of a message at most.
+        /// Most bytes of a message.
         pub(crate) message_bytes: usize,
         pub(crate) pte_bits: Option<u32>,
         pub(crate) dev_count: Option<u64>,
@@ -101,6 +101,7 @@ mod command_line {
         options
     }
 
+    /// Reads the options and operands. Fails if one of them is wrong.
     pub(crate) fn settings(matches: &Matches) -> Result<Settings, Failure> {
         let free_chunk = number(matches, "d", "chunk", 0..=u32::MAX / CHUNK_PTE_COUNT)?;
         let (device, file) = operands(matches)?;
@@ -126,7 +127,8 @@ mod command_line {
         })
     }
 
-    /// DEVICE and FILE, empty where -r or -d leaves it out; no option may be there without a use.
+    /// Returns DEVICE and FILE, each empty if the mode does not use it. Fails if an option is given
+    /// that the mode does not use.
     fn operands(matches: &Matches) -> Result<(String, String), Failure> {
         let (mode, excluded): (_, &[_]) = if matches.opt_present("r") {
             (
@@ -136,7 +138,7 @@ mod command_line {
         } else if matches.opt_present("d") {
             ("-d", &["l", "o", "p", "W", "w"])
         } else if matches.opt_present("l") {
-            // The kernel knows the table by these.
+            // The kernel finds the table by these two numbers, so they must be the table's own.
             ("-l", &["n", "t"])
         } else {
             ("", &[])
@@ -154,7 +156,8 @@ mod command_line {
         }
     }
 
-    /// The value of option `name`, a decimal number in `range`.
+    /// Returns the value of option `name`, a decimal number in `range`. `what` names it in the
+    /// error.
     fn number<T: FromStr + PartialOrd + Display>(
         matches: &Matches,
         name: &str,
@@ -198,7 +201,7 @@ mod upload {
     use super::report::{print, say, usage, Failure};
     use super::words::{windows, Stretch};
 
-    /// Sends the messages, or prints them.
+    /// Sends the messages of the upload, or prints them. Stops at the first that is refused.
     pub(crate) fn upload(settings: &Settings, target: &Target) -> Result<(), Failure> {
         let plan = plan(settings, target)?;
         let mut link = match settings.print_only {
@@ -239,7 +242,7 @@ mod upload {
         digits.chain(['\n']).collect()
     }
 
-    /// The pages of windows, those that touch as one range.
+    /// Lists the pages of `windows`; adjacent windows are one range.
     fn page_list(windows: &[Range<u32>]) -> String {
         let touching = windows.chunk_by(|before, next| before.end == next.start);
         let ranges = touching.map(|range| {
@@ -252,6 +255,7 @@ mod upload {
         }
     }
 
+    /// Sends FILE's bytes as one message, and prints the answer.
     pub(crate) fn send_raw(settings: &Settings) -> Result<(), Failure> {
         let message = raw_message(&Source::read(&settings.file)?)?;
         let mut link = Link::open()?;
@@ -264,14 +268,14 @@ mod upload {
         Ok(answer.accepted().map_err(failed)?)
     }
 
-    /// What an upload sends and what it does not.
+    /// The messages of an upload.
     struct Plan {
         windows: Box<dyn Iterator<Item = Window>>,
         /// Pages of the device that FILE does not give.
         left_out: u32,
     }
 
-    /// Plans the upload: FILE is read whole and found good before there is a first window.
+    /// Plans the upload. Reads and checks all of FILE, so that a bad FILE changes nothing.
     fn plan(settings: &Settings, target: &Target) -> Result<Plan, Failure> {
         if let Some(chunk) = settings.free_chunk {
             return Ok(Plan {
@@ -309,7 +313,7 @@ mod upload {
         })
     }
 
-    /// Says which pages FILE leaves out.
+    /// The error for a FILE that leaves out `left_out` pages.
     fn not_whole(name: &str, stretches: &[Stretch], left_out: u32, page_total: u32) -> Failure {
         let given = &stretches[0].pages;
         let first = if given.start == 0 { given.end } else { 0 };
@@ -321,7 +325,7 @@ mod upload {
     }
 
     impl Target {
-        /// Takes what was given, and asks the kernel for the rest.
+        /// Uses the numbers of the command line, and asks the kernel for those not given.
         pub(crate) fn find(settings: &Settings) -> Result<Self, Failure> {
             let name = &settings.device;
             let key = find_device(name)?;
@@ -347,7 +351,7 @@ mod upload {
             })
         }
 
-        /// The window that frees `chunk`.
+        /// Returns the window that frees `chunk`. Fails if the device has no such chunk.
         fn chunk(&self, chunk: u32) -> Result<Window, Failure> {
             let last = (self.page_total - 1) / CHUNK_PTE_COUNT;
             if chunk > last {
@@ -356,14 +360,15 @@ mod upload {
             let page = chunk * CHUNK_PTE_COUNT;
             Ok(Window {
                 pages: page..page,
-                // As long as the C structure, which has room for one word.
+                // The C structure has one word.
                 words: vec![0],
             })
         }
     }
 
-    /// The bits of an entry: those given, or the fewest that hold every index where the kernel's own
-    /// line made the page table, else the smallest power of two of them.
+    /// Returns the bits of an entry: `given`, or the fewest that hold every index. For a table line
+    /// that is not of the kernel's own target, these are rounded up to a power of two. Fails if
+    /// `given` cannot hold every index.
     pub(crate) fn pte_bits(
         given: Option<u32>,
         dev_count: u16,
@@ -397,10 +402,10 @@ mod file {
     use super::report::Failure;
     use super::words::{Packer, Stretch};
 
-    /// No page table needs more; a file that never ends must not fill the memory.
+    /// Most bytes of FILE. No page table needs more, and an endless file must not exhaust memory.
     const FILE_LIMIT: usize = 64 << 20;
 
-    /// What FILE holds, and the name that faults in it are reported by.
+    /// The bytes of FILE, and the name of it that errors show.
     pub(crate) struct Source {
         pub(crate) name: String,
         pub(crate) bytes: Vec<u8>,
@@ -439,7 +444,7 @@ mod file {
             }
         }
 
-        /// Says what is wrong where `piece` begins, a part of this file's own bytes.
+        /// Fails with `text` and the line and column of `piece`, which must be a part of `bytes`.
         #[cold]
         fn fault<T>(&self, piece: &[u8], text: impl Display) -> Result<T, Failure> {
             let at = piece.as_ptr().addr() - self.bytes.as_ptr().addr();
@@ -454,7 +459,7 @@ mod file {
         matches!(byte, b'\n' | b'\r')
     }
 
-    /// The line and the column, both counted from 1, of the byte after `text`.
+    /// Returns line and column, counted from 1, of the byte after `text`.
     fn end_of(text: &[u8]) -> (usize, usize) {
         let line_ends = text.iter().filter(|byte| is_line_end(**byte)).count();
         let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();
@@ -463,14 +468,14 @@ mod file {
         (1 + line_ends - pairs, 1 + text.len() - line_begin)
     }
 
-    // Kinds of bytes that are no hexadecimal digits. Each is one bit, above all device indexes, and has room to be shifted
-    // by three digits.
+    // Kinds of bytes that are not hexadecimal digits. Each is one bit above all device indexes, and
+    // stays above them, within 32 bits, when three more digits shift it.
     const SPACE: u32 = 1 << 16;
     const COMMENT: u32 = 1 << 17;
     const STAR: u32 = 1 << 18;
     const OTHER: u32 = 1 << 19;
 
-    /// For each byte the value that it has as a hexadecimal digit, or else its kind.
+    /// For each byte its value as a hexadecimal digit, or its kind.
     static KINDS: [u32; 256] = {
         let mut kinds = [OTHER; 256];
         let mut byte = 0;
@@ -494,14 +499,14 @@ mod file {
     /// The kinds that end a token.
     const ENDS: u32 = SPACE | COMMENT;
 
-    /// Takes FILE apart, from its begin on.
+    /// Splits FILE into tokens. `rest` is what is not read yet.
     struct Tokens<'a> {
         source: &'a Source,
         rest: &'a [u8],
     }
 
     impl<'a> Tokens<'a> {
-        /// Goes on to the next token, and returns its first byte.
+        /// Skips to the next token, and returns its first byte; None at the end of FILE.
         fn find(&mut self) -> Option<u8> {
             loop {
                 let (first, after) = self.rest.split_first()?;
@@ -513,8 +518,9 @@ mod file {
             }
         }
 
-        /// Takes a number: digits in `radix`, up to a byte of a kind in `ends` or the end of FILE. One that has more than
-        /// 32 bits comes out as `1 << 32`.
+        /// Reads a number: digits in `radix`, up to a byte of a kind in `ends` or the end of FILE.
+        /// Returns `1 << 32` for a number of more than 32 bits. Fails if there is no number or
+        /// another byte ends it; `what` names the number in the error.
         fn number(&mut self, radix: u32, ends: u32, what: &str) -> Result<u64, Failure> {
             let start = self.rest;
             let mut value = 0;
@@ -533,7 +539,7 @@ mod file {
             }
         }
 
-        /// Says what is wrong with the byte that should be a digit.
+        /// The error for a missing number or a byte that is not a digit.
         #[cold]
         fn no_number(&self, radix: u32, is_end: bool, what: &str) -> Result<u64, Failure> {
             let text = match self.rest.first() {
@@ -547,13 +553,13 @@ mod file {
             self.source.fault(self.rest, text)
         }
 
-        /// What was taken since `start` was what is left.
+        /// Returns the bytes read since `rest` was `start`.
         fn since(&self, start: &'a [u8]) -> &'a [u8] {
             &start[..start.len() - self.rest.len()]
         }
     }
 
-    /// How to get rid of a byte that an editor may not show; nothing for one that it does.
+    /// Advice on a byte that an editor may not show; empty for a printable byte.
     fn way_out(stray: u8) -> &'static str {
         match stray {
             b' '..=b'~' => "",
@@ -562,13 +568,14 @@ mod file {
         }
     }
 
-    /// What is left after the line, if the line has an end. The LF of CRLF stays: it is white space.
+    /// Returns what follows the line, or None if nothing ends the line. Leaves the LF of CRLF, as
+    /// white space.
     fn skip_line(rest: &[u8]) -> Option<&[u8]> {
         let end = rest.iter().position(|byte| is_line_end(*byte))?;
         Some(&rest[end + 1..])
     }
 
-    /// A token or a part of it for a text, cut to what a line has room for.
+    /// Formats a token, or a part of one, for an error. Cuts it after 24 bytes.
     pub(crate) fn shown(piece: &[u8]) -> String {
         match piece.get(..24) {
             Some(start) if piece.len() > 24 => format!("{}...", start.escape_ascii()),
@@ -576,7 +583,7 @@ mod file {
         }
     }
 
-    /// Reads page tables: a token is for one page or, if `packed`, for the pages of a word.
+    /// Reads page tables. A value is for one page or, if `packed`, for all pages of a word.
     pub(crate) struct Reader<'a> {
         pub(crate) source: &'a Source,
         pub(crate) target: &'a Target,
@@ -584,7 +591,7 @@ mod file {
     }
 
     impl Reader<'_> {
-        /// The pages that FILE gives, from page `first` on.
+        /// Returns the pages of FILE, whose first value is for page `first`. Fails if it has none.
         pub(crate) fn read(&self, first: u32) -> Result<Vec<Stretch>, Failure> {
             let source = self.source;
             let mut tokens = source.tokens();
@@ -607,8 +614,8 @@ mod file {
             Ok(stretches)
         }
 
-        /// Takes tokens that are an index each, and adds their pages, until something else comes; returns whether there
-        /// was one.
+        /// Reads tokens that are an index each, and adds their pages, up to another token. Returns
+        /// whether it read anything.
         fn add_indexes(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> bool {
             match self.target.dev_count {
                 _ if self.packed || tokens.rest.get(1) == Some(&b'*') => false,
@@ -618,8 +625,9 @@ mod file {
             }
         }
 
-        /// Does so with indexes that have `FEW` or `MORE` digits, and one or two bytes of white space behind.
-        // On its own it has the registers that the loops need.
+        /// Does so for indexes of `FEW` or `MORE` digits, followed by one or two bytes of white
+        /// space.
+        // Not inlined: the loops need the registers.
         #[inline(never)]
         fn add_indexes_of<const FEW: usize, const MORE: usize>(
             &self,
@@ -628,7 +636,8 @@ mod file {
         ) -> bool {
             let limit = self.target.dev_count.into();
             let left = (self.target.page_total - stretch.pages.end) as usize;
-            // A token has so many bytes at least: the device has a page for each in this part.
+            // An index takes at least FEW + 1 bytes, so this part has no more indexes than the
+            // device has pages left.
             let size = tokens.rest.len().min(left * (FEW + 1));
             let mut rest = &tokens.rest[..size];
             let mut packer = Packer::new(stretch, self.target.pte_bits);
@@ -642,7 +651,7 @@ mod file {
                     }
                     [b'#', after @ ..] => match skip_line(after) {
                         Some(after) => after,
-                        // It may go on behind this part.
+                        // The comment may end after this part.
                         None => break,
                     },
                     _ => pack_indexes::<MORE, 1>(rest, limit, &mut packer),
@@ -656,7 +665,8 @@ mod file {
             rest.len() < size
         }
 
-        /// Takes `@PAGE`: the page to go on at, not inside a word unless no page is left out.
+        /// Reads `@PAGE`, and returns the page, where `next` is the page after the last one given.
+        /// Fails if it goes back, is past the device, or skips pages and is inside a word.
         fn page(&self, tokens: &mut Tokens, next: u32) -> Result<u32, Failure> {
             let token = tokens.rest;
             tokens.rest = &token[1..];
@@ -677,7 +687,8 @@ mod file {
             self.source.fault(token, format!("{token_text} {wrong}"))
         }
 
-        /// Takes `VALUE` or `VALUE*COUNT`, and adds the pages that it is for.
+        /// Reads `VALUE` or `VALUE*COUNT`, and adds its pages. Fails if the device has fewer pages
+        /// left.
         fn add(&self, tokens: &mut Tokens, stretch: &mut Stretch) -> Result<(), Failure> {
             let Target {
                 pte_bits,
@@ -693,7 +704,7 @@ mod file {
             };
             let (first, total) = (u64::from(stretch.pages.end), u64::from(page_total));
             let end = first + u64::from(count) * u64::from(unit_pages);
-            // Only the pages of a device's last word may be fewer than it has room for.
+            // Only the last word of the device may be for fewer pages than it has entries.
             if end - u64::from(unit_pages) >= total {
                 let (range, last) = (format!("{first}-{}", end - 1), total - 1);
                 let wrong = format!("is for pages {range}, past the device's last page {last}");
@@ -709,7 +720,7 @@ mod file {
             Ok(())
         }
 
-        /// Takes the entry, or the packed word.
+        /// Reads an index, which must be below the device count, or a packed word.
         fn value(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
             let (source, piece) = (self.source, tokens.rest);
             if self.packed {
@@ -732,7 +743,7 @@ mod file {
             Ok(index as u32)
         }
 
-        /// Takes `*` and the number after it; without that the count is 1.
+        /// Reads `*COUNT`; without it the count is 1.
         fn count(&self, tokens: &mut Tokens) -> Result<u32, Failure> {
             let [b'*', piece @ ..] = tokens.rest else {
                 return Ok(1);
@@ -751,8 +762,8 @@ mod file {
         }
     }
 
-    /// Adds the pages of the indexes that come next, if they are below `limit` and have `DIGITS` digits each and `SPACES`
-    /// bytes of white space behind; returns what is left.
+    /// Adds the pages of the next indexes, as long as each is below `limit`, has `DIGITS` digits,
+    /// and has `SPACES` bytes of white space after it. Returns what follows them.
     fn pack_indexes<'a, const DIGITS: usize, const SPACES: usize>(
         mut rest: &'a [u8],
         limit: u32,
@@ -772,7 +783,7 @@ mod file {
         rest
     }
 
-    /// Reads a message in hexadecimal, white space and comments anywhere.
+    /// Reads a message in hexadecimal, with white space and comments anywhere.
     pub(crate) fn raw_message(source: &Source) -> Result<Vec<u8>, Failure> {
         // The attribute's length has 16 bits and counts its own header.
         const LIMIT: usize = u16::MAX as usize - NLA_HEADER;
@@ -809,14 +820,14 @@ mod words {
 
     use super::message::{Target, Window, TABLE_HEADER};
 
-    /// Consecutive pages, of which the first begins a word.
+    /// Entries of consecutive pages. The first page begins a word.
     pub(crate) struct Stretch {
         pub(crate) pages: Range<u32>,
-        /// Their words but for the last one while it has room. One that comes several times in a row is there once.
+        /// The full words. A word that repeats because of a count is here once.
         words: Vec<u32>,
-        /// Places in `words` of those that come several times, and how often they come.
+        /// For each word that repeats: its index in `words`, and its count.
         runs: VecDeque<(u32, u32)>,
-        /// The last word while it has room, and the bits of it that have entries.
+        /// The last word, if it is not full, and the number of its bits that have entries.
         begun: u32,
         used: u32,
     }
@@ -832,7 +843,7 @@ mod words {
             }
         }
 
-        /// Adds `count` pages with the same entry.
+        /// Adds `count` pages with the same entry, of `pte_bits` bits.
         pub(crate) fn repeat(&mut self, pte_bits: u32, entry: u32, count: u32) {
             let word_pages = u32::BITS / pte_bits;
             let begun = match self.used {
@@ -848,7 +859,8 @@ mod words {
             self.pages.end += count;
         }
 
-        /// Adds `count` entries to the last word, which has room for them; does not count their pages.
+        /// Adds `count` entries to the last word, which must have room for them. Does not update
+        /// `pages`.
         fn repeat_in_word(&mut self, pte_bits: u32, entry: u32, count: u32) {
             self.begun |= same_entries(pte_bits, entry, count) << self.used;
             self.used += count * pte_bits;
@@ -858,7 +870,7 @@ mod words {
             }
         }
 
-        /// Adds `word` `count` times; does not count its pages.
+        /// Adds `word` `count` times. Does not update `pages`.
         pub(crate) fn repeat_word(&mut self, word: u32, count: u32) {
             if count > 1 {
                 self.runs.push_back((self.words.len() as u32, count));
@@ -878,20 +890,20 @@ mod words {
         }
     }
 
-    /// A word that has the same entry `count` times.
+    /// Returns a word with `entry` `count` times, from the lowest bits up.
     fn same_entries(pte_bits: u32, entry: u32, count: u32) -> u32 {
         let all_ones = |bits| (1_u64 << bits) - 1;
         let lowest_ones = all_ones(count * pte_bits) / all_ones(pte_bits);
         entry * lowest_ones as u32
     }
 
-    /// Adds pages to a stretch one by one, which it counts at the end.
+    /// Adds single pages to a stretch. The stretch is complete only after `finish`.
     pub(crate) struct Packer<'a> {
         stretch: &'a mut Stretch,
-        /// Words that the stretch had before.
+        /// Length of the stretch's `words` at the start.
         words: usize,
         pte_bits: u32,
-        /// The last word while it has room, and the bits of it that have entries.
+        /// The last word, if it is not full, and the number of its bits that have entries.
         begun: u32,
         used: u32,
     }
@@ -924,16 +936,16 @@ mod words {
         }
     }
 
-    /// The words of a stretch that are not taken yet.
+    /// The words of a stretch, to be taken in order.
     struct Words {
         words: Vec<u32>,
         runs: VecDeque<(u32, u32)>,
-        /// Place in `words`.
+        /// Index in `words` of the next word to take.
         next: usize,
     }
 
     impl Words {
-        /// Takes the next `count` words, or all that are left.
+        /// Takes the next `count` words, or as many as are left.
         fn take(&mut self, count: usize) -> Vec<u32> {
             let mut taken = Vec::new();
             while taken.len() < count && self.next < self.words.len() {
@@ -960,7 +972,7 @@ mod words {
         }
     }
 
-    /// Cuts a page table into windows of `message_bytes` at most, in ascending order.
+    /// Cuts a page table into windows in ascending order, for messages of at most `message_bytes`.
     pub(crate) fn windows(
         stretches: Vec<Stretch>,
         target: &Target,
@@ -1001,12 +1013,12 @@ mod message {
     pub(crate) const TABLE_HEADER: usize = 40;
     pub(crate) const MAX_IPC_MSG_LEN: usize = 65480;
     const MAX_ERR_STR_LEN: usize = 255;
-    /// Type of the attribute that holds the answer.
+    /// Type of the attribute that carries the answer.
     pub(crate) const ANSWER_ATTR: u16 = 11;
     /// Bytes of a `struct IpcResponse`.
     pub(crate) const ANSWER_LEN: usize = 28 + MAX_ERR_STR_LEN + 1;
 
-    /// What every message to one device has in common.
+    /// What all messages of an upload have in common.
     pub(crate) struct Target {
         pub(crate) dev: dev_t,
         pub(crate) dev_count: u16,
@@ -1016,12 +1028,12 @@ mod message {
     }
 
     impl Target {
-        /// Entries in a 32-bit word.
+        /// Returns the entries, and so the pages, of a 32-bit word.
         pub(crate) fn word_pages(&self) -> u32 {
             u32::BITS / self.pte_bits
         }
 
-        /// The bytes of the `struct IpcPgTable` that carries `window`.
+        /// Returns the bytes of the `struct IpcPgTable` that carries `window`.
         pub(crate) fn message(&self, window: &Window) -> Vec<u8> {
             let length = TABLE_HEADER + 4 * window.words.len();
             let words = [
@@ -1044,10 +1056,10 @@ mod message {
         }
     }
 
-    /// One message's share of a page table.
+    /// The part of a page table that one message carries.
     #[derive(Debug, PartialEq)]
     pub(crate) struct Window {
-        /// None means that the chunk that begins there is to be freed.
+        /// Empty in a message that frees a chunk, and then at the chunk's first page.
         pub(crate) pages: Range<u32>,
         pub(crate) words: Vec<u32>,
     }
@@ -1084,23 +1096,24 @@ mod netlink {
     use super::report::needs;
     use super::sys;
 
-    // Where in a `struct nlmsghdr` its fields are.
+    // Offsets of the fields of a `struct nlmsghdr`, in bytes.
     const NLMSG_TYPE: usize = 4;
     const NLMSG_FLAGS: usize = 6;
     const NLMSG_SEQ: usize = 8;
     const NLMSG_PID: usize = 12;
-    // Bytes before the payload: of a netlink message, a generic one's command, an attribute.
+    // Bytes of a `struct nlmsghdr`, a `struct genlmsghdr` and a `struct nlattr`.
     const NLMSG_HEADER: usize = 16;
     const GENL_HEADER: usize = 4;
     pub(crate) const NLA_HEADER: usize = 4;
 
     const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
-    /// A conversation with the kernel over generic netlink.
+    /// A generic netlink socket, and what requests on it need.
     pub(crate) struct Link {
         socket: File,
+        /// The last request's sequence number.
         seq: u32,
-        /// The number that the kernel gave family DM_SWITCH.
+        /// The number that the kernel assigned to the family DM_SWITCH.
         family: u16,
     }
 
@@ -1129,7 +1142,7 @@ mod netlink {
             }
         }
 
-        /// Sends one `struct IpcPgTable` and takes its answer apart.
+        /// Sends one `struct IpcPgTable`, and returns the answer, whatever its status.
         pub(crate) fn upload(&mut self, message: &[u8]) -> Result<Answer, String> {
             let command = [NETLINK_CMD_GET_PAGE_TBL, FAMILY_VERSION];
             let reply = self.ask(command, NETLINK_ATTR_MSG, message);
@@ -1141,8 +1154,8 @@ mod netlink {
             Answer::decode(&reply, self.family)
         }
 
-        /// Sends a request with one attribute and waits for its answer. Only an error message from
-        /// the kernel comes out as a system error.
+        /// Sends a request with one attribute, and returns its answer. An error from the kernel has
+        /// its errno; all other errors have none.
         fn ask(&mut self, command: [u8; 2], attribute: u16, payload: &[u8]) -> io::Result<Vec<u8>> {
             self.seq += 1;
             let request = request(self.family, self.seq, command, attribute, payload);
@@ -1154,7 +1167,7 @@ mod netlink {
                     Ok(libc::NLMSG_ERROR) => u32_at(&reply, NLMSG_HEADER),
                     _ => return Ok(reply),
                 };
-                // Zero acknowledges; nobody asked for that, and the answer may still come.
+                // Zero is an acknowledgement, which was not requested; the answer may follow.
                 match error.map_err(io::Error::other)? as i32 {
                     0 => {}
                     error => return Err(io::Error::from_raw_os_error(error.wrapping_neg())),
@@ -1174,8 +1187,8 @@ mod netlink {
             })
         }
 
-        /// The next message from the kernel that bears the last request's sequence number;
-        /// whatever else arrives is passed over.
+        /// Returns the next message from the kernel with the last request's sequence number, and
+        /// drops other messages. Fails after `deadline`.
         fn next_reply(&mut self, deadline: Instant) -> Result<Vec<u8>, String> {
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -1189,9 +1202,9 @@ mod netlink {
             }
         }
 
-        /// A datagram; an empty one where none came, or not from the kernel.
+        /// Returns a datagram, empty if none came within `timeout` or it is not from the kernel.
         fn receive(&self, timeout: Duration) -> Result<Vec<u8>, String> {
-            // An error message brings the whole request back, and that has 64 KiB at most.
+            // An error message has the whole request in it, of at most 64 KiB.
             const LIMIT: usize = 128 << 10;
             let readable = sys::wait_readable(&self.socket, timeout);
             let datagram = readable.and_then(|()| sys::receive(&self.socket, LIMIT));
@@ -1206,7 +1219,8 @@ mod netlink {
         }
     }
 
-    /// The bytes of a generic netlink request with one attribute.
+    /// Returns the bytes of a generic netlink request with one attribute. `kind` is the number of
+    /// the family; `command` is the command and its version.
     pub(crate) fn request(
         kind: u16,
         seq: u32,
@@ -1231,7 +1245,8 @@ mod netlink {
         bytes
     }
 
-    /// The message in `datagram` that answers request `seq`, if one does.
+    /// Returns the first message in `datagram` with the sequence number `seq`, if there is one.
+    /// Fails if it is cut short.
     pub(crate) fn find_reply(mut datagram: &[u8], seq: u32) -> Result<Option<Vec<u8>>, String> {
         while datagram.len() >= NLMSG_HEADER {
             let length = (u32_at(datagram, 0)? as usize).max(NLMSG_HEADER);
@@ -1245,7 +1260,7 @@ mod netlink {
         Ok(None)
     }
 
-    /// The family's number among the attributes that nlctrl answers with.
+    /// Returns the family's number from the answer to CTRL_CMD_GETFAMILY.
     pub(crate) fn family_id(reply: &[u8]) -> Result<u16, String> {
         let mut attribute = NLMSG_HEADER + GENL_HEADER;
         while i32::from(u16_at(reply, attribute + 2)?) != libc::CTRL_ATTR_FAMILY_ID {
@@ -1255,11 +1270,12 @@ mod netlink {
         u16_at(reply, attribute + NLA_HEADER)
     }
 
-    /// Why the family may be missing, from what sysfs shows of the module.
+    /// Says why the family is missing, from what sysfs shows of the module.
     fn no_family() -> String {
         let module = Path::new("/sys/module/dm_switch");
         let why = if module.join("familyid").exists() {
-            "the module is loaded, but serves the initial network namespace only: run swupload there"
+            "the module is loaded, but serves the initial network namespace only: \
+             run swupload there"
         } else if module.exists() {
             "the dm-switch that is loaded is the kernel's own, which takes no uploads; \
              unload it (modprobe -r dm-switch) and load the v3 module"
@@ -1269,7 +1285,7 @@ mod netlink {
         format!("no generic netlink family {FAMILY}: {why}")
     }
 
-    /// The answer to an upload: a `struct IpcResponse` and what it came in.
+    /// The answer to an upload: a `struct IpcResponse` and the fields of its netlink headers.
     #[derive(Debug)]
     pub(crate) struct Answer {
         family: u16,
@@ -1284,12 +1300,12 @@ mod netlink {
         dev: dev_t,
         status: u32,
         text: String,
-        /// Whether all that follows the text's NUL is zero.
+        /// Whether all bytes after the text's NUL are zero.
         tail_zero: bool,
     }
 
     impl Answer {
-        /// Takes `reply` apart, which must be of `family` and have the shape of an answer.
+        /// Reads `reply`. Fails if it is not from `family`, or not laid out as an answer.
         pub(crate) fn decode(reply: &[u8], family: u16) -> Result<Self, String> {
             const ATTRIBUTE: usize = NLMSG_HEADER + GENL_HEADER;
             const RESPONSE: usize = ATTRIBUTE + NLA_HEADER;
@@ -1321,7 +1337,7 @@ mod netlink {
             })
         }
 
-        /// Whether this answers a message to `target`, and its status is 0.
+        /// Fails if this does not answer a message to `target`, or its status is not 0.
         pub(crate) fn accepts(&self, target: &Target) -> Result<(), String> {
             let [first, second] = target.userland;
             expect("command", self.command, NETLINK_CMD_GET_PAGE_TBL)?;
@@ -1349,7 +1365,7 @@ mod netlink {
         Ok(())
     }
 
-    /// One field a line, its name first.
+    /// One field a line: its name, a space, its value.
     impl Display for Answer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let [first, second] = self.userland;
@@ -1395,27 +1411,27 @@ mod dm {
     const DM_BUFFER_FULL_FLAG: u32 = 1 << 8;
     const DM_QUERY_INACTIVE_TABLE_FLAG: u32 = 1 << 12;
     const DM_NAME_LEN: usize = 128;
-    // Where in a `struct dm_ioctl` its fields are.
+    // Offsets of the fields of a `struct dm_ioctl`, in bytes.
     const DM_VERSION: usize = 0;
     const DM_DATA_START: usize = 16;
     const DM_TARGET_COUNT: usize = 20;
     const DM_FLAGS: usize = 28;
     const DM_DEV: usize = 40;
     const DM_NAME: usize = 48;
-    /// Far above the longest table line that 65535 devices make.
+    /// Most bytes of the ioctl's buffer: far more than the table line of 65535 devices needs.
     const DM_BUFFER_LIMIT: usize = 16 << 20;
 
-    /// One line of a table: its length in 512-byte sectors, its target, and what follows.
+    /// A line of a table: its length in sectors of 512 bytes, its target, and its arguments.
     type Line = (u64, String, String);
 
-    /// What the device-mapper finds a device by.
+    /// How the ioctl finds a device.
     pub(crate) enum Key {
         Number(dev_t),
-        /// As the kernel has it, with less than `DM_NAME_LEN` bytes.
+        /// The kernel's name of the device, of less than `DM_NAME_LEN` bytes.
         Name(String),
     }
 
-    /// The key of the device `name`, which is a path, a number or the name of a mapped device.
+    /// Returns the key of `name`: a path, MAJOR:MINOR, or the name of a mapped device.
     pub(crate) fn find_device(name: &str) -> Result<Key, String> {
         if name.contains('/') {
             let node = fs::metadata(name).map_err(|error| match error.kind() {
@@ -1437,8 +1453,9 @@ mod dm {
         Ok(Key::Name(kernel_name))
     }
 
-    /// The kernel's name of a mapped device, as libdevmapper makes it by default: bytes that udev does not take in a name
-    /// become `\xNN`. A name that has such bytes in this form is the kernel's already.
+    /// Returns the kernel's name of a mapped device, as libdevmapper makes it by default: a byte
+    /// that udev does not allow in a name becomes `\xNN`. A name with `\x` in it is the kernel's
+    /// already.
     fn kernel_name(name: &str) -> String {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte);
         if name.contains("\\x") {
@@ -1451,12 +1468,12 @@ mod dm {
         mangled.collect()
     }
 
-    /// What a switch's table says of it.
+    /// The numbers of devices and pages of a switch, from its table line.
     #[derive(Debug, PartialEq)]
     pub(crate) struct Switch {
         pub(crate) devices: u64,
         pub(crate) pages: u64,
-        /// Whether its line is one of the kernel's own target.
+        /// Whether its line is for the kernel's own target.
         pub(crate) is_in_tree: bool,
     }
 
@@ -1470,8 +1487,8 @@ mod dm {
         }
     }
 
-    /// Number and table of the switch with this key, which messages call `name`: the live table, or where there is
-    /// none yet the one that is loaded, for the kernel takes uploads for that then.
+    /// Returns the device's number and its switch, from the live table. If no table is live yet, it
+    /// uses the loaded one, as the kernel does for an upload. `name` names the device in errors.
     pub(crate) fn find_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
         let mut answer = table_status(name, key, DM_STATUS_TABLE_FLAG)?;
         let present =
@@ -1483,8 +1500,8 @@ mod dm {
         switch_of(name, &answer)
     }
 
-    /// The same of the table that is loaded and not live. The kernel takes an upload for that only where the live one has
-    /// other devices or pages.
+    /// Returns the same from the loaded table. Fails if the live table has as many devices and
+    /// pages: the upload would go to the live table then.
     pub(crate) fn find_loaded_switch(name: &str, key: &Key) -> Result<(dev_t, Switch), String> {
         let flags = DM_STATUS_TABLE_FLAG | DM_QUERY_INACTIVE_TABLE_FLAG;
         let answer = table_status(name, key, flags)?;
@@ -1495,27 +1512,29 @@ mod dm {
         let (dev, loaded) = switch_of(name, &answer)?;
         if present & DM_ACTIVE_PRESENT_FLAG != 0 {
             let (_, lines) = table_lines(&table_status(name, key, DM_STATUS_TABLE_FLAG)?)?;
-            // Of several switches the kernel looks at the first.
+            // Of several switches the kernel compares the first.
             let live = lines.iter().find(|(_, target, _)| target == "switch");
             let live = live.and_then(|(length, _, arguments)| switch(*length, arguments).ok());
             if live.is_some_and(|live| (live.devices, live.pages) == (loaded.devices, loaded.pages))
             {
                 return Err(format!(
-                    "{name}: the live table has as many devices and pages as the loaded one, and would get the upload"
+                    "{name}: the live table has as many devices and pages as the loaded one, \
+                     and would get the upload"
                 ));
             }
         }
         Ok((dev, loaded))
     }
 
-    /// The device's number and its switch, from the answer to DM_TABLE_STATUS.
+    /// Returns the device's number and its switch, from the answer to DM_TABLE_STATUS.
     fn switch_of(name: &str, answer: &[u8]) -> Result<(dev_t, Switch), String> {
         let (dev, lines) = table_lines(answer)?;
         let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
         Ok((dev, switch))
     }
 
-    /// Runs DM_TABLE_STATUS with ever larger buffers until the table fits.
+    /// Returns the answer to DM_TABLE_STATUS with `flags`. Repeats the ioctl with a larger buffer
+    /// until the table fits.
     fn table_status(name: &str, key: &Key, flags: u32) -> Result<Vec<u8>, String> {
         let open = OpenOptions::new().read(true).write(true).open(CONTROL);
         let control = open.map_err(|error| match error.kind() {
@@ -1536,7 +1555,7 @@ mod dm {
         Err(format!("{name}: its table is too long"))
     }
 
-    /// A `struct dm_ioctl` with these flags, for the device with this key.
+    /// Returns a `struct dm_ioctl` with `flags` for the device with `key`.
     fn table_request(key: &Key, flags: u32) -> Vec<u8> {
         let mut bytes = vec![0; sys::DM_HEADER];
         let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
@@ -1568,12 +1587,12 @@ mod dm {
         )
     }
 
-    /// The device's number and its table's lines, from the answer to DM_TABLE_STATUS.
+    /// Returns the device's number and the lines of its table, from the answer to DM_TABLE_STATUS.
     pub(crate) fn table_lines(answer: &[u8]) -> Result<(dev_t, Vec<Line>), String> {
         let dev = dev_t::from_ne_bytes(field(answer, DM_DEV)?);
         let data_start = u32_at(answer, DM_DATA_START)? as usize;
         let mut lines = Vec::new();
-        // Each is a `struct dm_target_spec`, of 40 bytes, and its text.
+        // Each line is a `struct dm_target_spec`, of 40 bytes, and its arguments.
         let mut at = data_start;
         for _ in 0..u32_at(answer, DM_TARGET_COUNT)? {
             let length = u64::from_ne_bytes(field(answer, at + 8)?);
@@ -1585,7 +1604,7 @@ mod dm {
         Ok((dev, lines))
     }
 
-    /// The one switch among `lines`.
+    /// Returns the switch of a table. Fails unless exactly one of `lines` is for a switch.
     fn switch_line(lines: &[Line]) -> Result<Switch, String> {
         let switches = lines.iter().filter(|(_, target, _)| target == "switch");
         let switches: Vec<_> = switches.collect();
@@ -1602,12 +1621,12 @@ mod dm {
         }
     }
 
-    /// The switch of `length` sectors that a table line is for.
+    /// Returns the switch of a table line with the arguments `line`, for `length` sectors.
     pub(crate) fn switch(length: u64, line: &str) -> Result<Switch, String> {
         let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
         let number = |at: usize| arguments.get(at).and_then(|text| decimal::<u64>(text));
-        // Two arguments a device follow: after two others, or in a line of the kernel's own target
-        // after three, the third of them a number.
+        // Each device has two arguments. A v3 line has two others before them, a line of the
+        // kernel's own target three, of which the third is a number.
         let pairs = number(0).and_then(|count| count.checked_mul(2));
         let others = pairs.and_then(|pairs| (arguments.len() as u64).checked_sub(pairs));
         match (number(0), number(1), others) {
@@ -1634,7 +1653,7 @@ mod report {
     use std::os::fd::AsFd;
     use std::os::unix::fs::MetadataExt;
 
-    /// Why the work was not done: the exit status, and what to say on standard error.
+    /// Why swupload failed: the exit status, and the text for standard error.
     #[derive(Debug)]
     pub(crate) struct Failure(pub(crate) u8, pub(crate) String);
 
@@ -1645,14 +1664,15 @@ mod report {
         }
     }
 
-    /// The kernel said no, or did not say what it should.
+    /// The kernel refused, or its answer is wrong: exit status 1.
     impl From<String> for Failure {
         fn from(text: String) -> Self {
             Failure::new(1, &text)
         }
     }
 
-    /// Standard output cannot be written; a reader that has seen enough is no news.
+    /// Standard output cannot be written: exit status 1, without a text if it is a pipe that nobody
+    /// reads any more.
     impl From<io::Error> for Failure {
         fn from(error: io::Error) -> Self {
             match error.kind() {
@@ -1662,26 +1682,28 @@ mod report {
         }
     }
 
-    /// The command line asks for what cannot be.
+    /// Fails because of the command line: exit status 2.
     pub(crate) fn usage<T>(text: impl Display) -> Result<T, Failure> {
         let text = format!("{text}\n(swupload -h lists the options)");
         Err(Failure::new(2, &text))
     }
 
-    /// Writes to standard error; nobody is left to tell when that fails.
+    /// Writes to standard error. An error of that is ignored: it cannot be reported.
     pub(crate) fn say(text: &str) {
         let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    /// Writes to standard output. `io::stdout()` itself would hide that the descriptor is open for reading only.
+    /// Writes to standard output. Does not use `io::stdout()` itself, which ignores that the
+    /// descriptor is open for reading only.
     pub(crate) fn print(text: &str) -> Result<(), Failure> {
         let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(output.write_all(text.as_bytes())?)
     }
 
-    /// What it takes: root of a user namespace has any capability there, and it counts nowhere else.
+    /// Says that swupload needs `privilege`. Outside the initial user namespace it adds that only
+    /// capabilities of that one count.
     pub(crate) fn needs(privilege: &str) -> String {
-        // What the kernel numbers the initial one. C header: `linux/nsfs.h`.
+        // The inode number of the initial user namespace. C header: `linux/nsfs.h`.
         const USER_NS_INIT_INO: u64 = 0xefff_fffd;
         match fs::metadata("/proc/self/ns/user") {
             Ok(namespace) if namespace.ino() != USER_NS_INIT_INO => {
@@ -1696,7 +1718,7 @@ mod report {
 mod fields {
     pub(crate) const CUT_SHORT: &str = "what the kernel answered is cut short";
 
-    /// The field at `at` of what the kernel answered.
+    /// Returns the `N` bytes at offset `at`. Fails if `answer` is too short.
     pub(crate) fn field<const N: usize>(answer: &[u8], at: usize) -> Result<[u8; N], String> {
         let field = answer.get(at..).and_then(|rest| rest.first_chunk());
         Ok(*field.ok_or(CUT_SHORT)?)
@@ -1710,7 +1732,7 @@ mod fields {
         field(answer, at).map(u32::from_ne_bytes)
     }
 
-    /// The text up to the first NUL, fit for a terminal.
+    /// Returns the text up to the first NUL, with `?` for control characters.
     pub(crate) fn text_before_nul(bytes: &[u8]) -> String {
         let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).replace(char::is_control, "?")
@@ -1723,7 +1745,7 @@ mod numbers {
 
     use libc::dev_t;
 
-    /// Reads a decimal number: digits, nothing else.
+    /// Reads a decimal number of digits only, without a sign.
     pub(crate) fn decimal<T: FromStr>(text: &str) -> Option<T> {
         text.parse().ok().filter(|_| !text.starts_with('+'))
     }
@@ -1759,7 +1781,7 @@ mod sys {
     /// Bytes of a `struct dm_ioctl`.
     pub(crate) const DM_HEADER: usize = 312;
 
-    /// What a system call returned: a number from 0 up, unless it failed.
+    /// Returns the result of a system call, or errno as an error if the result is negative.
     fn check(result: impl TryInto<usize>) -> io::Result<usize> {
         result.try_into().map_err(|_| io::Error::last_os_error())
     }
@@ -1767,14 +1789,14 @@ mod sys {
     /// Opens a generic netlink socket; a write to it is one datagram to the kernel.
     pub(crate) fn netlink_socket() -> io::Result<File> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-        // SAFETY: the call takes no pointers.
+        // SAFETY: the call has no pointers.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_GENERIC) };
         check(fd)?;
-        // SAFETY: the descriptor is fresh from the kernel and nothing else owns it.
+        // SAFETY: the descriptor is open: the call just returned it. Nothing else owns it.
         Ok(unsafe { File::from_raw_fd(fd) })
     }
 
-    /// Waits until `socket` has something to read, `timeout` at most.
+    /// Waits until `socket` is readable, for at most `timeout`.
     pub(crate) fn wait_readable(socket: &File, timeout: Duration) -> io::Result<()> {
         let mut poll = libc::pollfd {
             fd: socket.as_raw_fd(),
@@ -1782,36 +1804,36 @@ mod sys {
             revents: 0,
         };
         let milliseconds = i32::try_from(timeout.as_millis() + 1).unwrap_or(i32::MAX);
-        // SAFETY: the pointer is to one pollfd that outlives the call, and the count says one.
+        // SAFETY: the pointer is to one pollfd, as the count says, which outlives the call.
         check(unsafe { libc::poll(&mut poll, 1, milliseconds) }).map(drop)
     }
 
-    /// Takes one datagram, of `limit` bytes at most (a longer one is cut), without waiting. One
-    /// that the kernel did not send comes out empty.
+    /// Receives one datagram without waiting, and cuts it to `limit` bytes. Returns no bytes if the
+    /// kernel did not send it.
     pub(crate) fn receive(socket: &File, limit: usize) -> io::Result<Vec<u8>> {
         let mut buffer = vec![0_u8; limit];
-        // SAFETY: a sockaddr_nl is integers only, for which zero is a value.
+        // SAFETY: a sockaddr_nl has only integer fields, for which zero is a valid value.
         let mut sender: libc::sockaddr_nl = unsafe { zeroed() };
         let mut size = size_of_val(&sender) as libc::socklen_t;
         let (data, name) = (buffer.as_mut_ptr().cast(), (&raw mut sender).cast());
         let (fd, flags) = (socket.as_raw_fd(), libc::MSG_DONTWAIT);
-        // SAFETY: data is the buffer and name an address on this stack; each goes with its own
-        // length, and both outlive the call.
+        // SAFETY: data points to `limit` writable bytes, name to `size` writable bytes, size to a
+        // socklen_t; all outlive the call.
         let length = check(unsafe { libc::recvfrom(fd, data, limit, flags, name, &mut size) })?;
         buffer.truncate(if sender.nl_pid == 0 { length } else { 0 });
         Ok(buffer)
     }
 
-    /// DM_TABLE_STATUS on a buffer that begins with a `struct dm_ioctl`, whose `data_size` is
-    /// set here.
+    /// Runs DM_TABLE_STATUS on a buffer that begins with a `struct dm_ioctl`. Sets its
+    /// `data_size`.
     pub(crate) fn dm_table_status(control: &File, buffer: &mut [u8]) -> io::Result<()> {
         const DM_TABLE_STATUS: libc::Ioctl = libc::_IOWR::<[u8; DM_HEADER]>(0xfd, 12);
         assert!(buffer.len() >= DM_HEADER);
         let size = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
         buffer[12..16].copy_from_slice(&size.to_ne_bytes());
         let (fd, data) = (control.as_raw_fd(), buffer.as_mut_ptr());
-        // SAFETY: the kernel reads and writes data_size bytes at most, just made no more than
-        // the buffer has, and never fewer than the header, which the buffer was found to hold.
+        // SAFETY: the kernel accesses the header and at most data_size bytes. The buffer is at
+        // least as long as the header, as asserted, and as data_size, as set above.
         check(unsafe { libc::ioctl(fd, DM_TABLE_STATUS, data) }).map(drop)
     }
 }
@@ -1952,7 +1974,7 @@ mod tests {
         assert!(table_lines(&answer).unwrap_err().ends_with("cut short"));
     }
 
-    /// A datagram with the answer of family 31 to request 7, as the contract has it.
+    /// A datagram with the answer of family 31 to request 7.
     fn answer(status: u32, text: &[u8]) -> Vec<u8> {
         let mut datagram = 308_u32.to_ne_bytes().to_vec();
         datagram.extend([31_u16, 0].map(u16::to_ne_bytes).concat());
