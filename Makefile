@@ -14,6 +14,7 @@
 #   make check-kcsan  those of things at once on a kernel that looks for data races
 #   make bench        measure what it costs on each series of kernels, or on those in
 #                     KVER, and write BENCHMARKS.md
+#   make docs         draw the pictures of docs/internals.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
 #   make soak         everything together over an array for TIME seconds (600),
@@ -84,6 +85,9 @@ check-kcsan:
 bench:
 	@scripts/bench.sh
 
+docs:
+	@scripts/docs.sh
+
 fuzz:
 	@scripts/fuzz.sh
 
@@ -113,4 +117,4 @@ clean:
 	rm -rf compat/library
 	cd compat && rm -f *.o .*.cmd .*.d *.rlib *.a *.so flags generated.rs target.json target.own
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench fuzz soak dist deb check-package lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench docs fuzz soak dist deb check-package lint install uninstall clean

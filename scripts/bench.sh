@@ -8,10 +8,6 @@
 . "$(dirname "$0")/series.sh"
 cd "$top"
 
-# in_root wants the certificates.
-chart_packages=(ca-certificates gnuplot-nox)
-chart_root=$cache/chart-root-$(printf '%s\n' "$suite" "${chart_packages[@]}" | digest)
-
 introduction() {
 	cat <<-'END'
 		# What it costs
@@ -62,7 +58,7 @@ panel() {
 draw() {
 	bars "$1" "4 KiB" >"$dir/small"
 	bars "$1" "1 MiB" >"$dir/large"
-	root=$chart_root in_root gnuplot <<-END
+	root=$drawing_root in_root gnuplot <<-END
 		ours = "#1f5fbf"
 		kernels = "#c0c0c0"
 		linear = "#d03020"
@@ -90,7 +86,7 @@ draw() {
 }
 
 need_root
-need_debian "$chart_root" "root that draws charts" "${chart_packages[@]}"
+need_drawing_root
 dir=$(mktemp -d "$cache/bench.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 chapters=()

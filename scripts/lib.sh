@@ -72,6 +72,9 @@ bookworm_packages=(
 	rust-web-src rustc-web xz-utils zlib1g-dev
 )
 
+# What draws the benchmarks' chart and the pictures of docs/. in_root wants the certificates.
+drawing_packages=(ca-certificates gnuplot-nox graphviz)
+
 die() {
 	printf 'dm-switch: %s\n' "$*" >&2
 	exit 1
@@ -87,6 +90,9 @@ root=$cache/root-$(printf '%s\n' "$suite" "${root_packages[@]}" | digest)
 
 # Where the one with Debian 12's compilers is.
 bookworm_root=$cache/root-bookworm-$(printf '%s\n' "${bookworm_packages[@]}" | digest)
+
+# Where the one that draws is.
+drawing_root=$cache/drawing-root-$(printf '%s\n' "$suite" "${drawing_packages[@]}" | digest)
 
 # Where the guest's programs are: in the build root itself, or in a directory with $guest_packages.
 programs_root=
@@ -264,6 +270,11 @@ need_root() {
 		what="build root for $architecture"
 	fi
 	need_debian "$root" "$what" "${root_packages[@]}"
+}
+
+# need_drawing_root: make the root that draws, if it is not there.
+need_drawing_root() {
+	need_debian "$drawing_root" "root that draws" "${drawing_packages[@]}"
 }
 
 # need_programs: see to it that the guest's programs are there.
