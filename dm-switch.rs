@@ -3523,7 +3523,7 @@ fn decimal<T: TryFrom<u64>>(text: &[u8]) -> Option<T> {
 fn leading_decimal(text: &[u8]) -> Option<u64> {
     let is_other = |byte: &u8| !byte.is_ascii_digit();
     let digits = split_once(text, is_other).map_or(text, |(digits, _)| digits);
-    // No sign is a digit.
+    // They have no `+`.
     decimal(digits)
 }
 
