@@ -330,7 +330,8 @@ boot() {
 			-append "root=LABEL=system rw console=ttyS0 panic=-1 oops=panic log_buf_len=4M systemd.run=/t/guest.sh" || :
 		cat "$work/boot" >>"$work/output"
 		if ! grep -qx "dm-switch guest: \(end\|reboot\)" "$work/boot"; then
-			tail -n 40 "$work/boot.log" "$work/output"
+			# A step shows the last 40 lines.
+			tail -n 18 "$work/output" "$work/boot.log"
 			return 1
 		fi
 	done
