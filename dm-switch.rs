@@ -1698,8 +1698,9 @@ mod genl {
             // and the message stays as it is while it is handled.
             unsafe {
                 let len = usize::from((*attribute.as_ptr()).nla_len);
+                let len = len.saturating_sub(ATTRIBUTE_HEADER_LEN);
                 let payload = attribute.as_ptr().cast::<u8>().add(ATTRIBUTE_HEADER_LEN);
-                Some(slice::from_raw_parts(payload, len.saturating_sub(ATTRIBUTE_HEADER_LEN)))
+                Some(slice::from_raw_parts(payload, len))
             }
         }
 
@@ -1967,7 +1968,9 @@ impl Chunk {
     fn entry(&self, geometry: Geometry, index: u32) -> u32 {
         let (word, shift) = self.entries.place(index);
         let word = self.entries.words().get(word);
-        word.map_or(0, |word| geometry.entry(word.load(Ordering::Relaxed), shift))
+        word.map_or(0, |word| {
+            geometry.entry(word.load(Ordering::Relaxed), shift)
+        })
     }
 
     /// Returns how many entries, one after the other from `first` on, which begins a word, and at most `most`, are
@@ -2146,7 +2149,8 @@ impl PageTable {
     fn end_of_run(&self, mut end: u64, last: u64, entry: Option<u32>) -> u64 {
         while end <= last {
             let first = end as u32 % CHUNK_ENTRIES;
-            let most = last.wrapping_sub(end).min(u64::from(CHUNK_ENTRIES - 1 - first)) as u32 + 1;
+            let behind = last.wrapping_sub(end);
+            let most = behind.min(u64::from(CHUNK_ENTRIES - 1 - first)) as u32 + 1;
             let same = match self.chunks.get((end >> abi::CHUNK_PTE_SHIFT) as usize) {
                 Some(chunk) => chunk.same(self.geometry, first, most, entry),
                 None if entry.is_none() => most,
@@ -2196,9 +2200,7 @@ impl PageTable {
 
     /// Returns the places of these chunks, which fails where the table is not so large.
     fn places(&mut self, chunks: Range<usize>) -> Result<&mut [Arc<Chunk>], Refusal> {
-        self.chunks
-            .get_mut(chunks)
-            .ok_or(Refusal::NoMemoryForTable)
+        self.chunks.get_mut(chunks).ok_or(Refusal::NoMemoryForTable)
     }
 
     /// Frees this chunk, when its last reader is done.
@@ -3639,7 +3641,8 @@ impl<'a> Upload<'a> {
         let fields = self.geometry.fields();
         let start = (index / fields) as usize * size_of::<u32>();
         let mut word = [0; size_of::<u32>()];
-        for (byte, &there) in word.iter_mut().zip(self.words.get(start..).unwrap_or_default()) {
+        let words = self.words.get(start..).unwrap_or_default();
+        for (byte, &there) in word.iter_mut().zip(words) {
             *byte = there;
         }
         let shift = (index % fields).wrapping_mul(self.geometry.pte_bits.get());
