@@ -352,7 +352,7 @@ mod dm {
             iter::from_fn(move || Some((args.next()?, args.next()?)))
         }
 
-        /// Returns the argument at `index`, if there are so many.
+        /// Returns the argument at `index`, or `None` behind the last one.
         pub(crate) fn get(&self, index: usize) -> Option<Text<'a>> {
             self.iter().nth(index)
         }
@@ -391,14 +391,14 @@ mod dm {
             numbers(unsafe { abi::helper_dm_target_devt(self.ti.as_ptr()) })
         }
 
-        /// Makes room for so many devices, before the first is opened.
+        /// Makes room for `devices` devices. It is called once, before [`Self::take_device`].
         pub(crate) fn reserve(&mut self, devices: usize) -> Result {
             self.devices = KVVec::with_capacity(devices, GFP_KERNEL)?;
             Ok(())
         }
 
-        /// Opens the device at `path`, to be used from sector `start` on; there must be room for it. Fails with `EINVAL`
-        /// where that is the mapped device itself.
+        /// Opens the device at `path`, to be used from sector `start` on. Fails with `EINVAL` where that is the mapped
+        /// device itself, and with `ENOMEM` where [`Self::reserve`] made no room for it.
         pub(crate) fn take_device(&mut self, path: Text<'_>, start: u64) -> Result<&Device> {
             let ti = self.ti.as_ptr();
             let mut dev = core::ptr::null_mut();
@@ -417,9 +417,9 @@ mod dm {
             if device.number() == self.device_number() {
                 return Err(EINVAL);
             }
-            if self.devices.push_within_capacity(device).is_err() {
-                return Err(ENOMEM);
-            }
+            self.devices
+                .push_within_capacity(device)
+                .map_err(|_| ENOMEM)?;
             self.devices.last().ok_or(ENODEV)
         }
 
@@ -465,7 +465,7 @@ mod dm {
         (number >> abi::MINORBITS, number & abi::MINORMASK)
     }
 
-    /// Returns the sectors that so many bytes are, at least 1.
+    /// Converts a length in bytes to sectors, rounded down, and at least 1.
     fn in_sectors(bytes: u32) -> NonZeroU32 {
         NonZeroU32::new(bytes >> bindings::SECTOR_SHIFT).unwrap_or(NonZeroU32::MIN)
     }
@@ -1056,12 +1056,11 @@ mod dm {
     ///
     /// # Invariants
     ///
-    /// `counts` is an allocation of the counts from 0 to `last` for every possible CPU. It is a per-CPU address,
+    /// `counts` is an allocation of `len` counts, 1 or more, for every possible CPU. It is a per-CPU address,
     /// which only the kernel's per-CPU functions make one of memory.
     pub(crate) struct Counters {
         counts: *mut u64,
-        last: usize,
-        bytes: usize,
+        len: usize,
     }
 
     // SAFETY: The counts belong to no thread.
@@ -1071,32 +1070,26 @@ mod dm {
     unsafe impl Sync for Counters {}
 
     impl Counters {
-        /// Makes `len` counts of 0; fails with `EINVAL` where `len` is 0.
+        /// Makes `len` counts of 0; `len` is above 0.
         pub(crate) fn new(len: usize) -> Result<Arc<Self>> {
-            let last = len.checked_sub(1).ok_or(EINVAL)?;
-            // SAFETY: The function only reads how many CPUs there can be.
-            let bytes = unsafe { abi::helper_percpu_u64_bytes(len) };
             // SAFETY: The function takes any length; it returns null for one that is too large.
             let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
             if counts.is_null() {
                 return Err(ENOMEM);
             }
-            let counters = Self {
-                counts,
-                last,
-                bytes,
-            };
-            Ok(Arc::new(counters, GFP_KERNEL)?)
+            Ok(Arc::new(Self { counts, len }, GFP_KERNEL)?)
         }
 
         /// Returns the bytes that the counts take, on all CPUs.
         pub(crate) fn bytes(&self) -> usize {
-            self.bytes
+            // SAFETY: The function only reads how many CPUs there can be.
+            unsafe { abi::helper_percpu_u64_bytes(self.len) }
         }
 
         /// Returns the per-CPU address of the count at `index`, of the last one where there are fewer.
         fn at(&self, index: usize) -> *mut u64 {
-            self.counts.wrapping_add(index.min(self.last))
+            let last = self.len.saturating_sub(1);
+            self.counts.wrapping_add(index.min(last))
         }
 
         /// Adds 1 to the count at `index`, to the last one where there are fewer.
@@ -2275,7 +2268,7 @@ impl PageTable {
     fn write_words(&self, pages: Range<u32>, mut words: &[u8]) {
         for (chunk, entries) in self.parts(pages) {
             let count = entries.end.saturating_sub(entries.start);
-            let bytes = self.geometry.words(count).saturating_mul(size_of::<u32>());
+            let bytes = self.geometry.words(count) * size_of::<u32>();
             let here;
             (here, words) = words.split_at(bytes.min(words.len()));
             chunk.write_words(self.geometry, entries.start, here);
@@ -2492,15 +2485,15 @@ impl Volume {
                         total,
                     });
                 }
-                let [first, end] = [*region, last].map(|page| (page as u32).saturating_add(1));
-                let pages = first..end;
+                let behind = |page: u64| (page as u32).saturating_add(1);
+                let pages = behind(*region)..behind(last);
                 if pages.is_empty() {
                     return Ok(());
                 }
                 self.make_chunks(writer, next, total, &pages)?;
                 if let Some(table) = next.as_deref().or(writer.get()) {
-                    let earlier = pages.clone();
-                    let earlier = earlier.map(|page| page.saturating_sub(length as u32));
+                    let length = length as u32;
+                    let earlier = pages.clone().map(|page| page.saturating_sub(length));
                     table
                         .write_many(pages, earlier.map(|page| table.entry(page)))
                         .map_err(|_| MappingError::Killed { arg })?;
@@ -3588,8 +3581,7 @@ impl<'a> Upload<'a> {
             return Err(Refusal::Unaligned { first, fields });
         }
         // One byte of the entries may be missing, as v3 had it.
-        let wanted = size_of::<abi::IpcPgTable>() - 1;
-        let wanted = wanted.saturating_add(geometry.words(count).saturating_mul(size_of::<u32>()));
+        let wanted = size_of::<abi::IpcPgTable>() - 1 + geometry.words(count) * size_of::<u32>();
         if wanted > nla_len {
             return Err(Refusal::Incomplete { wanted, nla_len });
         }
@@ -3641,10 +3633,7 @@ impl<'a> Upload<'a> {
         let fields = self.geometry.fields();
         let start = (index / fields) as usize * size_of::<u32>();
         let mut word = [0; size_of::<u32>()];
-        let words = self.words.get(start..).unwrap_or_default();
-        for (byte, &there) in word.iter_mut().zip(words) {
-            *byte = there;
-        }
+        copy_start(&mut word, self.words.get(start..).unwrap_or_default());
         let shift = (index % fields).wrapping_mul(self.geometry.pte_bits.get());
         self.geometry.entry(u32::from_ne_bytes(word), shift)
     }
@@ -3653,11 +3642,15 @@ impl<'a> Upload<'a> {
 /// Returns the fields of a message before its entries; what a short message lacks is 0.
 fn header(message: &[u8]) -> abi::IpcPgTable {
     let mut header = abi::IpcPgTable::default();
-    let fields = header.as_bytes_mut().iter_mut().take(abi::HEADER_LEN);
-    for (byte, &there) in fields.zip(message) {
-        *byte = there;
-    }
+    copy_start(&mut header.as_bytes_mut()[..abi::HEADER_LEN], message);
     header
+}
+
+/// Copies the first bytes of `from` to those of `to`, as many as both have.
+fn copy_start(to: &mut [u8], from: &[u8]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
+    }
 }
 
 /// Why an upload was refused, in the words of the answer.
