@@ -1,10 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# docs.sh [DIR]: draw NAME.svg of each docs/NAME.dot, in docs/ or in DIR.  The same text makes the same file.
+# docs.sh: draw docs/NAME.svg of each docs/NAME.dot.  The same text makes the same file.
 
 . "$(dirname "$0")/lib.sh"
-dir=$(realpath "${1:-$top/docs}")
 cd "$top"
 
 # draw FILE: print the picture, without graphviz's version.
@@ -14,8 +13,7 @@ draw() {
 
 need_drawing_root
 for source in docs/*.dot; do
-	name=$(basename "$source" .dot).svg
 	picture=$(draw "$source")
-	printf '%s\n' "$picture" >"$dir/$name"
-	printf 'dm-switch: drew %s\n' "$name" >&2
+	printf '%s\n' "$picture" >"${source%.dot}.svg"
+	printf 'dm-switch: drew %s\n' "${source%.dot}.svg" >&2
 done
