@@ -13,7 +13,7 @@
 #                     races does so for TIME seconds (60)
 #   make check-kcsan  those of things at once on a kernel that looks for data races
 #   make bench        measure what it costs on each series of kernels, or on those in
-#                     KVER, and write BENCHMARKS.md
+#                     KVER, and write docs/BENCHMARKS.md
 #   make docs         draw the pictures of docs/internals.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again

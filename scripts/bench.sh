@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # bench.sh: measure what I/O, uploads and devices cost, on a kernel of each supported series, or on those that
-# KVER in the environment names; print it, and write it to BENCHMARKS.md, with a chart, BENCHMARKS.svg.
+# KVER in the environment names; print it, and write it to docs/BENCHMARKS.md, with a chart, docs/BENCHMARKS.svg.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/series.sh"
@@ -54,7 +54,7 @@ panel() {
 	END
 }
 
-# draw FILE: the chart of that chapter, as BENCHMARKS.svg.
+# draw FILE: the chart of that chapter, as docs/BENCHMARKS.svg.
 draw() {
 	bars "$1" "4 KiB" >"$dir/small"
 	bars "$1" "1 MiB" >"$dir/large"
@@ -63,7 +63,7 @@ draw() {
 		kernels = "#c0c0c0"
 		linear = "#d03020"
 		set terminal svg size 960,960 font "sans-serif,13" background "white"
-		set output "BENCHMARKS.svg"
+		set output "docs/BENCHMARKS.svg"
 		set datafile missing "?"
 		set style fill solid
 		set lmargin at screen 0.37
@@ -102,5 +102,5 @@ done
 	done
 } >"$dir/page"
 draw "${chapters[-1]}"
-mv "$dir/page" BENCHMARKS.md
-cat BENCHMARKS.md
+mv "$dir/page" docs/BENCHMARKS.md
+cat docs/BENCHMARKS.md

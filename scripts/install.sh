@@ -54,13 +54,13 @@ fi
 
 release=$(grep -aom 1 'vermagic=[^ ]*' dm-switch.ko | cut -d = -f 2)
 install -D -m 644 -t "$modules/$release/updates" dm-switch.ko
-install -D -m 644 -t "$prefix/share/man/man4" dm-switch.4
+install -D -m 644 -t "$prefix/share/man/man4" docs/dm-switch.4
 sed 's,updates/dkms,updates,' debian/depmod.d/dm-switch.conf | install -D -m 644 /dev/stdin "$overrides/dm-switch.conf"
 if [ -e "$tools/swupload" ]; then
 	install -D -m 755 -t "$prefix/sbin" "$tools/swupload" tools/dm-switch-volume
 	install -D -m 644 -t "$prefix/share/man/man8" tools/swupload.8 tools/dm-switch-volume.8
 	install -D -m 644 -t "$prefix/include" dm-switch.h
-	install -D -m 644 -t "$prefix/share/ynl/specs" dm-switch.yaml
+	install -D -m 644 -t "$prefix/share/ynl/specs" docs/dm-switch.yaml
 	install -D -m 644 -t "$units" docs/dm-switch-members.service docs/dm-switch@.service
 	install -D -m 755 -t "$udev" udev/dm-switch-member
 	install -D -m 644 -t "$udev/rules.d" udev/58-dm-switch.rules udev/63-z-dm-switch.rules

@@ -41,7 +41,7 @@ shell() {
 }
 
 manual() {
-	in_root mandoc -T lint -W warning dm-switch.4 tools/swupload.8 tools/dm-switch-volume.8
+	in_root mandoc -T lint -W warning docs/dm-switch.4 tools/swupload.8 tools/dm-switch-volume.8
 }
 
 need_root

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # measure.sh FILE: measure what I/O, uploads and devices cost on the kernel that KVER in the environment picks, and
-# put it into FILE, as a chapter of BENCHMARKS.md.
+# put it into FILE, as a chapter of docs/BENCHMARKS.md.
 
 . "$(dirname "$0")/guest.sh"
 

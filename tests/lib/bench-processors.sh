@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The benchmarks of two processors, in a guest that has as many: prints them as a chapter of BENCHMARKS.md.
+# The benchmarks of two processors, in a guest that has as many: prints them as a chapter of docs/BENCHMARKS.md.
 
 . /t/lib/test.sh
 . /t/lib/measure.sh

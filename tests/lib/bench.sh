@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The benchmarks that count instructions, in the guest: prints them as tables of BENCHMARKS.md.
+# The benchmarks that count instructions, in the guest: prints them as tables of docs/BENCHMARKS.md.
 
 . /t/lib/test.sh
 . /t/lib/measure.sh
