@@ -425,7 +425,7 @@ check() {
 use() {
 	local test seconds
 	check "making a disk of the machine" make_disk
-	check "booting Linux $1" boot "$1"
+	usually=900 check "booting Linux $1" boot "$1"
 	for test in tests/package/sh/*; do
 		test=$(basename "$test")
 		seconds=$(sed -n "s/^dm-switch guest: passed $test //p" "$work/output")
@@ -445,25 +445,25 @@ check_suite() {
 		printf '%s\n' "${machine_series[$suite]}" "${machine_packages[@]}" "$dependencies"
 		declare -f newest flavours get_ynl make_machine
 	} | digest)
-	once "$template" "making a Debian $suite with its kernel" make_machine "$dependencies"
+	usually=200 once "$template" "making a Debian $suite with its kernel" make_machine "$dependencies"
 	own=$(head -n 1 "$template/kernels")
 	mapfile -t newer < <(tail -n +2 "$template/kernels")
 	rm -rf "$dir"
-	step "copying it" cp -a "$template" "$dir"
+	step "copying the machine" cp -a "$template" "$dir"
 	# Nobody is there to say yes.
 	echo 'APT::Get::Assume-Yes "true";' >"$dir/etc/apt/apt.conf.d/yes"
 	# Debian 12 has none.
 	mkdir -p "$dir/etc/depmod.d"
 	files >"$work/before"
 	packages >"$work/packages"
-	check "building with DKMS from the tarball" plain
+	usually=60 check "building with DKMS from the tarball" plain
 	printf 'dm-switch: DKMS took %s\n' "$(tail -n 1 "$work/measured")" >&2
-	check "building in a checkout" checkout
-	check "installing the packages" install
+	usually=60 check "building in a checkout" checkout
+	usually=60 check "installing the packages" install
 	check "preferring the module to the kernel's own" prefer
 	use "$own"
 	for release in "${newer[@]}"; do
-		check "upgrading to Linux $release" upgrade "$release"
+		usually=150 check "upgrading to Linux $release" upgrade "$release"
 		use "$release"
 	done
 	check "building for a cloud's and a real-time kernel" build_flavours

@@ -44,6 +44,7 @@ said() {
 
 # passed NAME SECONDS FILE: say that a test passed; where it is the only one, what it printed.
 passed() {
+	clear_clock
 	if [ "$count" -eq 1 ]; then
 		said "$1" "$3" | grep -v '^dm-switch guest: ' || :
 	fi
@@ -55,6 +56,7 @@ passed() {
 failed() {
 	local name=$1 file
 	shift
+	clear_clock
 	printf 'FAILED  %s\n' "$name"
 	for file; do
 		printf -- '--- the end of what %s has\n' "$(basename "$file")"
@@ -158,13 +160,15 @@ if [ ${#names[@]} -gt 0 ]; then
 fi
 count=$(wc -l <<<"$chosen")
 
-once "$modules" "building the modules that tests load" make_modules
+usually=15 once "$modules" "building the modules that tests load" make_modules
 prepare_guest "$dir" "$modules"/*.ko "$fuzzer/fuzz"
 printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
+start_clock "running the tests"
 declare -A alike=()
 skipped=0
 while read -r where name; do
 	if ! is_for_architecture "$where" "$name"; then
+		clear_clock
 		printf 'skipped %s: not for %s\n' "$name" "$architecture"
 		skipped=$((skipped + 1))
 	elif [ "$where" = on_host ]; then
@@ -184,6 +188,7 @@ while IFS= read -rd '' need; do
 	done
 done < <([ ${#alike[@]} -eq 0 ] || printf '%s\0' "${!alike[@]}" | sort -rz)
 wait
+stop_clock
 passed=$(find "$dir" -name '*.result' | wc -l)
 count=$((count - skipped))
 printf '%d passed, %d failed' "$passed" $((count - passed))

@@ -6,4 +6,4 @@
 
 . "$(dirname "$0")/guest.sh"
 
-show "running the demo in QEMU" 600 "$2" "$1"
+show "running the demo in QEMU" 60 600 "$2" "$1"

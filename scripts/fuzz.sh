@@ -14,19 +14,22 @@ seconds=${TIME:-60}
 dir=$(mktemp -d "$cache/fuzz.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
-# in_guest OUTPUT SECONDS PARAMETER...: run the fuzzer, for so many seconds at most; it ends by itself, unless
-# the guest dies.
+# in_guest TEXT OUTPUT SECONDS PARAMETER...: run the fuzzer, for so many seconds at most, with TEXT on a terminal; it
+# ends by itself, unless the guest dies.
 in_guest() {
-	local output=$1 limit=$2
-	shift 2
-	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" kasan_multi_shot "$@" 2>>"$output.log" &&
-		grep -q "^dm-switch guest: [0-9]" "$output"
+	local text=$1 output=$2 limit=$3 status=0
+	shift 3
+	start_clock "$text"
+	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" kasan_multi_shot "$@" 2>>"$output.log" || status=$?
+	stop_clock
+	[ "$status" -eq 0 ] && grep -q "^dm-switch guest: [0-9]" "$output"
 }
 
 prepare_guest "$dir" "$fuzzer/fuzz"
 printf 'dm-switch: fuzzing for %s s; %s begins with the same\n' "$seconds" "$again$seed" >&2
 # A script that fails is cut down for two minutes at most.
-if in_guest "$dir/output" $((seconds + 240 * slowness)) "seed=$seed" "limit=--seconds,$seconds"; then
+if usually=$seconds in_guest "fuzzing" "$dir/output" $((seconds + 240 * slowness)) \
+	"seed=$seed" "limit=--seconds,$seconds"; then
 	printed "$dir/output" | sed -e '/^script /d' -e '/^dm-switch guest:/d'
 	grep -qx "dm-switch guest: 0" "$dir/output" || die "fuzzing failed, from seed $seed on; see above"
 	exit
@@ -34,7 +37,7 @@ fi
 last=$(sed -n 's/^script [0-9]* of seed \([0-9]*\)\r*$/\1/p' "$dir/output" | tail -n 1)
 printed "$dir/output.log" | tail -n 60
 printf 'dm-switch: the guest died in the script of seed %s; once more, step by step\n' "${last:=$seed}" >&2
-if in_guest "$dir/again" $((120 * slowness)) "seed=$last" "limit=--scripts,1,--trace"; then
+if in_guest "running the script again" "$dir/again" $((120 * slowness)) "seed=$last" "limit=--scripts,1,--trace"; then
 	printf 'dm-switch: this time it did not\n' >&2
 fi
 printed "$dir/again" | tail -n 20

@@ -47,7 +47,7 @@ prepare_guest() {
 	shift
 	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
-	join
+	join "getting the tool and the guest's file system"
 	cp "$SWUPLOAD" tools/dm-switch-volume "$dir/files/usr/bin"
 	cp tests/lib/init "$dir/files"
 	cp -r tests/sh tests/lib tests/vectors "$@" "$dir/files/t"
@@ -76,14 +76,14 @@ boot() {
 		-append "console=${serial}0 output=${serial}1 rdinit=/init panic=-1 oops=panic log_buf_len=4M $stalls $fast race=$race run=$run $*"
 }
 
-# show TEXT SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE, for so
-# many seconds at most, and print what it prints.
+# show TEXT USUALLY SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE,
+# for so many seconds at most (it takes USUALLY seconds), and print what it prints.
 show() {
-	local text=$1 seconds=$2 image=$3 name=$4
+	local text=$1 seconds=$3 image=$4 name=$5
 	dir=$(mktemp -d "$cache/$name.XXXXXX")
 	trap 'rm -rf "$dir"' EXIT
 	prepare_guest "$dir"
-	step "$text" attempt boot "$dir/$image.initrd" "$seconds" 2 "/t/lib/$name.sh" "$dir/output"
+	usually=$2 step "$text" attempt boot "$dir/$image.initrd" "$seconds" 2 "/t/lib/$name.sh" "$dir/output"
 	sed '/^dm-switch guest: /d' "$dir/output"
 	if [ "$(tail -n 1 "$dir/output")" != "dm-switch guest: 0" ]; then
 		tail -n 20 "$dir/output.log" >&2

@@ -218,8 +218,8 @@ choose_toolchain() {
 # get_part PART: have it made from packages, unless the cache has it.
 get_part() {
 	case $1 in
-	"$stock") once "$stock/$release" "getting the kernel $release" make_stock "$release" ;;
-	"$source") once "$source/$release" "getting the source of $release" make_source ;;
+	"$stock") usually=20 once "$stock/$release" "getting the kernel $release" make_stock "$release" ;;
+	"$source") usually=30 once "$source/$release" "getting the source of $release" make_source ;;
 	esac
 }
 
@@ -227,7 +227,7 @@ get_part() {
 get_release() {
 	local stock_packages source_packages part
 	sources "${suites[$chosen]}" >"$root/etc/apt/sources.list"
-	in_root apt-get -qq -o APT::Sandbox::User=root update >&2
+	step "reading the archive's lists of packages" in_root apt-get -qq -o APT::Sandbox::User=root update
 	release=$(newest)
 	[ -n "$release" ] || die "the archive has no kernel $want; with KVER it has:
 $(archived | sort -V | sed 's/^/  /')"
@@ -236,7 +236,7 @@ $(archived | sort -V | sed 's/^/  /')"
 		beside get_part "$part"
 	done
 	get_part "${needed[0]}"
-	join
+	join "getting the rest of the kernel"
 }
 
 if [ -n "${KERNEL:-}" ] && [ "$architecture" != "$host_architecture" ]; then
@@ -278,14 +278,15 @@ if [ -n "${KERNEL:-}" ]; then
 	[ -e "$top/scripts/$KERNEL.config" ] || die "KERNEL: there is no scripts/$KERNEL.config"
 	[ "$KERNEL" = debug ] || configs+=("$top/scripts/$KERNEL.config")
 	release=$release-$KERNEL-$(cat "${configs[@]}" - <<<"$dir $(declare -f make_kernel)" | digest)
-	once "$cache/kernel-$KERNEL-${root##*-}/$release" "building the kernel $release" make_kernel "$release" "$dir"
+	usually=2000 once "$cache/kernel-$KERNEL-${root##*-}/$release" "building the kernel $release" \
+		make_kernel "$release" "$dir"
 	dir=$cache/kernel-$KERNEL-${root##*-}/$release
 	tree=$dir/build
 else
 	dir=$stock/$release
 	tree=$dir/usr/src/linux-headers-$release
 	if [ "$CRATE" = kernel ]; then
-		once "$metadata/$release" "making the Rust metadata of $release" \
+		usually=110 once "$metadata/$release" "making the Rust metadata of $release" \
 			make_metadata "$source/$release" "$tree"
 		tree=$metadata/$release/build
 	fi

@@ -108,13 +108,52 @@ tools=$cache/tools-${root##*-}-$(cat "$top"/tools/{swupload.rs,Cargo.toml,Cargo.
 # shellcheck disable=SC2034
 fuzzer=$cache/fuzzer-${root##*-}-$(cat "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock} "$top/tools/.cargo/config.toml" | digest)
 
-# step TEXT COMMAND [ARGUMENT...]: run what takes long; say so, and how long it took.  The command's
-# own output is shown where it fails.
-step() {
-	local text=$1 start=$SECONDS log status
-	shift
-	log=$(mktemp)
-	printf 'dm-switch: %s ...' "$text" >&2
+# on_terminal: standard error is a terminal that can write over a line.
+on_terminal() {
+	[ -t 2 ] && [ "${TERM:-dumb}" != dumb ]
+}
+
+# tick TEXT PROCESS: write a line with TEXT and the elapsed seconds, again every second, while the process exists.
+tick() {
+	local start=$SECONDS
+	while kill -0 "$2" 2>/dev/null; do
+		# At most 80 columns: a terminal cannot write over a line that it wrapped.
+		printf '\r\033[Kdm-switch: %.40s ... %d s%s' "$1" $((SECONDS - start)) \
+			"${usually:+ (usually $usually s)}" >&2
+		sleep 1
+	done
+}
+
+# start_clock TEXT: on a terminal, show TEXT and the elapsed seconds until stop_clock.  The variable usually, if it is
+# not empty, has the seconds that this takes on two processors, in a first run.
+clock='' usually=''
+start_clock() {
+	if on_terminal; then
+		tick "$1" "$BASHPID" >/dev/null &
+		clock=$!
+		# wait and jobs are for other jobs.
+		disown "$clock"
+	fi
+}
+
+# clear_clock: erase the clock's line, before something else is printed.
+clear_clock() {
+	[ -z "$clock" ] || printf '\r\033[K' >&2
+}
+
+stop_clock() {
+	[ -z "$clock" ] || kill "$clock" 2>/dev/null || :
+	clear_clock
+	clock=
+}
+
+# timed LOG TEXT COMMAND [ARGUMENT...]: run a command with its output in LOG, and set status to its exit status.  Print
+# TEXT and the seconds that it took; a log has another line, when it begins.
+timed() {
+	local log=$1 text=$2 start=$SECONDS
+	shift 2
+	on_terminal || printf 'dm-switch: %s ...\n' "$text" >&2
+	start_clock "$text"
 	set +e
 	(
 		set -e
@@ -122,13 +161,25 @@ step() {
 	) >"$log" 2>&1 </dev/null
 	status=$?
 	set -e
+	stop_clock
+	if [ "$status" -eq 0 ]; then
+		printf 'dm-switch: %s ... %d s\n' "$text" $((SECONDS - start)) >&2
+	else
+		printf 'dm-switch: %s ... failed:\n' "$text" >&2
+	fi
+}
+
+# step TEXT COMMAND [ARGUMENT...]: run a command that takes long, timed.  If it fails, print the end of its output, and
+# exit.
+step() {
+	local log status
+	log=$(mktemp)
+	timed "$log" "$@"
 	if [ "$status" -ne 0 ]; then
-		printf ' failed:\n' >&2
 		tail -n 40 "$log" >&2
 		rm -f "$log"
 		exit 1
 	fi
-	printf ' %d s\n' $((SECONDS - start)) >&2
 	rm -f "$log"
 }
 
@@ -136,7 +187,9 @@ step() {
 lock() {
 	if ! flock -n "$1"; then
 		printf 'dm-switch: %s\n' "$2" >&2
+		usually='' start_clock "waiting"
 		flock "$1"
+		stop_clock
 	fi
 }
 
@@ -165,12 +218,17 @@ beside() {
 	beside_jobs+=($!)
 }
 
-# join: wait for what was started so, and show what it had to say; if any of it failed, that is the end.
+# join TEXT: wait for what was started so, with TEXT on a terminal, and print its log, without the lines that say what
+# begins.  If any of it failed, exit.
 join() {
 	local job failed=0
+	start_clock "$1"
+	for job in "${beside_jobs[@]}"; do
+		wait "$job" || failed=1
+	done
+	stop_clock
 	for job in "${!beside_jobs[@]}"; do
-		wait "${beside_jobs[job]}" || failed=1
-		cat "${beside_logs[job]}" >&2
+		sed '/^dm-switch: .* \.\.\.$/d' "${beside_logs[job]}" >&2
 		rm "${beside_logs[job]}"
 	done
 	[ "$failed" -eq 0 ] || exit 1
@@ -257,7 +315,7 @@ need_debian() {
 		# apt itself does not wait for another run's.
 		(
 			flock 9
-			step "installing ${host_packages[*]}" install_host_packages
+			usually=15 step "installing ${host_packages[*]}" install_host_packages
 		) 9>/run/lock/dm-switch
 	fi
 	once "$dir" "making the $what (Debian $suite)" make_root "$@"
@@ -265,22 +323,22 @@ need_debian() {
 
 # need_root: see to it that the build root is there.
 need_root() {
-	local what="build root"
+	local what="build root" usually=80
 	if [ "$architecture" != "$host_architecture" ]; then
-		what="build root for $architecture"
+		what="build root for $architecture" usually=180
 	fi
 	need_debian "$root" "$what" "${root_packages[@]}"
 }
 
 # need_drawing_root: make the root that draws, if it is not there.
 need_drawing_root() {
-	need_debian "$drawing_root" "root that draws" "${drawing_packages[@]}"
+	usually=65 need_debian "$drawing_root" "root that draws" "${drawing_packages[@]}"
 }
 
 # need_programs: see to it that the guest's programs are there.
 need_programs() {
 	if [ -n "$programs_root" ]; then
-		once "$programs_root" "unpacking the guest's programs for $architecture" make_programs
+		usually=20 once "$programs_root" "unpacking the guest's programs for $architecture" make_programs
 	fi
 }
 
@@ -292,7 +350,7 @@ need_builder() {
 		BUILDER=$root
 		;;
 	bookworm)
-		suite=bookworm need_debian "$bookworm_root" "build root" "${bookworm_packages[@]}"
+		suite=bookworm usually=80 need_debian "$bookworm_root" "build root" "${bookworm_packages[@]}"
 		BUILDER=$bookworm_root
 		;;
 	esac

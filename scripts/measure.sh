@@ -20,5 +20,5 @@ dir=$(mktemp -d "$cache/measure.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 prepare_guest "$dir"
 printf '## Linux %s\n\n' "$KVER" >"$1"
-step "counting instructions on Linux $KVER" in_guest bench counted "$1"
-step "reading with two processors on Linux $KVER" in_guest bench-processors 2 "$1"
+usually=600 step "counting instructions on Linux $KVER" in_guest bench counted "$1"
+usually=200 step "reading with two processors on Linux $KVER" in_guest bench-processors 2 "$1"

@@ -39,9 +39,15 @@ fi
 # Runs at the same time build one after the other.
 exec 9<Kbuild
 flock 9
-start=$SECONDS
-"${builder[@]}" make -s -C "$tree" "M=$top" "${arguments[@]}" "-j$(nproc)" modules >&2
-printf 'dm-switch: built dm-switch.ko for %s in %d s\n' "$release" $((SECONDS - start)) >&2
+usual=''
+[ -e dm-switch.ko ] || usual=45
+log=$(mktemp)
+usually=$usual timed "$log" "building dm-switch.ko for $release" \
+	"${builder[@]}" make -s -C "$tree" "M=$top" "${arguments[@]}" "-j$(nproc)" modules
+# All of it: compilers warn, too.
+cat "$log" >&2
+rm "$log"
+[ "$status" -eq 0 ] || exit "$status"
 if [ $# -gt 0 ]; then
 	cp dm-switch.ko "$1"
 fi

@@ -7,4 +7,4 @@
 . "$(dirname "$0")/guest.sh"
 
 race=${TIME:-600}
-show "soaking for $race s in QEMU" $(((race + 600) * slowness)) array soak
+show "soaking for $race s in QEMU" "$race" $(((race + 600) * slowness)) array soak

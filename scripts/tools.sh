@@ -20,11 +20,11 @@ for program in "${@:-swupload}"; do
 	case $program in
 	fuzz)
 		cd "$top/tests/fuzz"
-		once "$fuzzer" "building the fuzzer" build fuzz
+		usually=15 once "$fuzzer" "building the fuzzer" build fuzz
 		;;
 	swupload)
 		cd "$top/tools"
-		once "$tools" "building swupload" build swupload
+		usually=15 once "$tools" "building swupload" build swupload
 		;;
 	esac
 done
