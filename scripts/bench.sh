@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make bench.
+#
 # bench.sh: measure what I/O, uploads and devices cost, on a kernel of each supported series, or on those that
 # KVER in the environment names; print it, and write it to docs/BENCHMARKS.md, with a chart, docs/BENCHMARKS.svg.
 

@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make check-package.
+#
 # check-package.sh: in a Debian 12 and a Debian 13, each with its own kernel: install the module with DKMS from the
 # tarball of dist.sh, and with make from a checkout; install the packages with apt, boot the machine, and use them;
 # upgrade to the kernels of the backports, and the same with each; purge the packages.  The commands of README.md and

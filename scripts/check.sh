@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make check, make check-debug or make check-kcsan.
+#
 # check.sh: run the tests, those that TEST in the environment names or all; of one alone, what it prints is shown.
 # The last line is "N passed, N failed", with ", N skipped" where there are tests for another architecture.
 #

@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make deb; check-package.sh calls it, too.
+#
 # deb.sh: build the Debian packages, into the top of the checkout, and have lintian look at them.
 #
 # They are built in a Debian 12, with the Rust of its security archive: a program that is linked with that C library

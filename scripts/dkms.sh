@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# DKMS calls this, on the machines that the module is installed on: see dkms.conf.
+#
 # dkms.sh build RELEASE HEADERS: build the module for the kernel RELEASE, whose headers are in HEADERS.  DKMS runs this
 # in its copy of the source, before its MAKE, which then finds the module there.
 # dkms.sh undo RELEASE ARCH: DKMS runs this when it has installed the module for a kernel.

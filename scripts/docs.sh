@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make docs.
+#
 # docs.sh: draw docs/NAME.svg of each docs/NAME.dot.  The same text makes the same file.
 
 . "$(dirname "$0")/lib.sh"

@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make fuzz.
+#
 # fuzz.sh: fuzz the module against a model of it, in QEMU, for TIME seconds of the environment, with the
 # scripts of SEED there and on, and print what was done.
 #

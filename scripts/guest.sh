@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# check.sh, demo.sh, fuzz.sh, measure.sh and soak.sh source this.
+#
 # Running things in QEMU, on the kernel that kernel.sh picks.
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

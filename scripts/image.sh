@@ -1,9 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# guest.sh calls this, in the build root.
+#
 # image.sh MODULES PROGRAMS MACHINE DIR: make the guest's file system, DIR/base.cpio; the same with what tests of storage
 # need besides, DIR/storage.cpio; that with a storage array's parts, DIR/array.cpio; and a disk with the
-# names of sectors, DIR/names.img.  Runs in the build root.
+# names of sectors, DIR/names.img.
 #
 # Programs are from the directory PROGRAMS, which is empty for the build root's own.  MACHINE is what they and the
 # kernel are for, x86_64 or aarch64.  It may be another one than this: nothing of them is run here.

@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make install or make uninstall.
+#
 # install.sh: put what was built where a machine looks for it, all that the packages have but their documents: the
 # module into updates/ of its kernel's modules, where it comes before the kernel's own of the same name, whatever
 # depmod's search order is; the udev rules, and what gets them into an initramfs, where alone udev and initramfs-tools

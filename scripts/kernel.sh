@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make kernelinfo; need_kernel in lib.sh calls it, too.
+#
 # kernel.sh: get a kernel of Debian's into the cache, with a tree that the module can be built against
 # and a root with the compilers for that, and print where its parts are, as shell assignments.
 #

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# The other scripts source this, but dkms.sh, image.sh, metadata.sh and series.sh.
+#
 # What every script of the host shares: the cache, and a build root in it, a small Debian that has
 # the compilers, QEMU and the linters in the versions that the kernel asks for.  Everything that is
 # built is built in there, so the host itself needs no more than $host_packages.

@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make lint.
+#
 # lint.sh: rustfmt, clippy as kbuild runs it, shellcheck and mandoc; any warning is an error.
 
 . "$(dirname "$0")/lib.sh"

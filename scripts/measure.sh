@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# bench.sh calls this.
+#
 # measure.sh FILE: measure what I/O, uploads and devices cost on the kernel that KVER in the environment picks, and
 # put it into FILE, as a chapter of docs/BENCHMARKS.md.
 

@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make module; guest.sh calls it, too.
+#
 # module.sh [COPY]: build dm-switch.ko at the top of the checkout, and copy it to COPY.
 #
 # KDIR in the environment names a kernel tree to build against, with the host's own compilers;

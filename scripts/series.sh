@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# kernel.sh and bench.sh source this.
+#
 # The series of kernels that the module supports, oldest first, and the suite of Debian's that has each.
 
 # shellcheck disable=SC2034 # used by the scripts that source this

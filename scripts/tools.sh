@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# A person runs this, as make tools; guest.sh calls it, too.
+#
 # tools.sh [PROGRAM...]: build static programs into the cache: swupload, which is built where none is named, and
 # fuzz, the tests' fuzzer.
 
