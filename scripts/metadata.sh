@@ -1,6 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
+# kernel.sh calls this, in the build root.
+#
 # metadata.sh SOURCE HEADERS BUILD: make BUILD, a tree that Rust modules can be built against.
 #
 # Debian's headers lack the Rust metadata (rust/*.rmeta, rust/*.so).  They are made again here, from the same
