@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Wrappers for what C has only as a macro or an inline function, all that
- * differs between kernels, and the input from which bindgen makes the module's
- * bindings.
+ * Wrappers of macros and inline functions of C, and everything that differs between kernels.
+ * bindgen makes the module's bindings from this file.
  */
 #include <linux/anon_inodes.h>
 #include <linux/blk-crypto-profile.h>
@@ -37,7 +36,7 @@ void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 	bio_set_dev(bio, bdev);
 }
 
-/* Return the pointer, too, which the caller then need not keep in a register that the call saves. */
+/* Return the pointer, so that the map need not save it over the call: see Guard::new_keeping. */
 void *helper_rcu_read_lock_sched_for(void *kept)
 {
 	rcu_read_lock_sched();
@@ -50,11 +49,10 @@ void helper_rcu_read_unlock_sched(void)
 }
 
 /*
- * What a bio that is mapped takes, behind the lookup: called under
- * rcu_read_lock_sched(), which it ends.
+ * Count a bio that is mapped, and send it to its device.  End the caller's rcu_read_lock_sched().
  */
-void helper_bio_follow(struct bio *bio, struct block_device *bdev,
-		       u64 __percpu *first, u64 __percpu *second)
+void helper_bio_remap(struct bio *bio, struct block_device *bdev,
+		      u64 __percpu *first, u64 __percpu *second)
 {
 	this_cpu_inc(*first);
 	this_cpu_inc(*second);
@@ -63,8 +61,11 @@ void helper_bio_follow(struct bio *bio, struct block_device *bdev,
 }
 
 /*
- * Cut a bio that is being mapped off behind so many sectors, of which it has more, unless it is an atomic write.  A
- * flush with data comes to a map where all of a table is on one device; its rest then comes as such a flush, too.
+ * Cut a bio that is being mapped after so many sectors, which must be fewer than it has.  Return
+ * false, and change nothing, if it is an atomic write.
+ *
+ * A flush with data reaches a map only if the whole table is on one device.  The rest of such a bio
+ * then also comes with a flush.
  */
 bool helper_bio_cut(struct bio *bio, unsigned int sectors)
 {
@@ -83,7 +84,7 @@ dev_t helper_bdev_devt(struct block_device *bdev)
 
 sector_t helper_bdev_nr_sectors(struct block_device *bdev)
 {
-	/* A device that is resized changes it under no lock that is held here. */
+	/* A resize of the device changes it under a lock that is not held here. */
 	return READ_ONCE(bdev->bd_nr_sectors);
 }
 
@@ -108,7 +109,7 @@ unsigned int helper_bdev_data_units(struct block_device *bdev, enum blk_crypto_m
 	return 0;
 }
 
-/* The number of the mapped device that the target belongs to. */
+/* Return the number of the target's mapped device. */
 dev_t helper_dm_target_devt(struct dm_target *ti)
 {
 	return disk_devt(dm_disk(dm_table_get_md(ti->table)));
@@ -119,7 +120,7 @@ int helper_dm_get_device(struct dm_target *ti, const char *path, struct dm_dev *
 	return dm_get_device(ti, path, dm_table_get_mode(ti->table), dev);
 }
 
-/* Kernels that cannot bypass the map send num_flush_bios flushes through it. */
+/* Kernels that lack this send num_flush_bios flushes through the map. */
 void helper_dm_target_flush_bypasses_map(struct dm_target *ti)
 {
 #ifdef HAVE_FLUSH_BYPASSES_MAP
@@ -127,7 +128,7 @@ void helper_dm_target_flush_bypasses_map(struct dm_target *ti)
 #endif
 }
 
-/* The least and the greatest atomic write, in bytes; 0 where there is none. */
+/* Return the least and the greatest length of an atomic write in bytes, or 0 if there is none. */
 void helper_get_atomic_writes(struct queue_limits *limits, unsigned int *units)
 {
 #ifdef HAVE_ATOMIC_WRITES
@@ -140,9 +141,9 @@ void helper_get_atomic_writes(struct queue_limits *limits, unsigned int *units)
 }
 
 /*
- * The greatest one is made the boundary, too: a partition, or a device on top,
- * that begins at no multiple of it has no atomic writes then, for its multiples
- * are not the target's.
+ * Set both, and make the greatest length the boundary, too.  A partition or a stacked device that
+ * does not begin at a multiple of the boundary then has no atomic writes: writes that are aligned
+ * in it are not aligned in the target.
  */
 void helper_set_atomic_writes(struct queue_limits *limits, const unsigned int *units)
 {
@@ -154,7 +155,7 @@ void helper_set_atomic_writes(struct queue_limits *limits, const unsigned int *u
 #endif
 }
 
-/* What the module's target passes ioctls on with. */
+/* The callback of the module's only target type. */
 static int (*prepare_ioctl)(struct dm_target *ti, struct block_device **bdev);
 
 static int __maybe_unused prepare_any_ioctl(struct dm_target *ti, struct block_device **bdev)
@@ -168,7 +169,7 @@ static int __maybe_unused prepare_this_ioctl(struct dm_target *ti, struct block_
 	return prepare_ioctl(ti, bdev);
 }
 
-/* Linux 7 tells a target which ioctl it is, 6.12 does not; the module has one target. */
+/* The function has more arguments in Linux 7 than in 6.12. */
 void helper_set_prepare_ioctl(struct target_type *type,
 			      int (*callback)(struct dm_target *ti, struct block_device **bdev))
 {
@@ -183,7 +184,7 @@ u64 __percpu *helper_alloc_percpu_u64(size_t count)
 	return __alloc_percpu(array_size(count, sizeof(u64)), sizeof(u64));
 }
 
-/* The bytes that so many counts take, on all CPUs. */
+/* Return the bytes of so many counts on all CPUs. */
 size_t helper_percpu_u64_bytes(size_t count)
 {
 	return count * sizeof(u64) * num_possible_cpus();
@@ -204,19 +205,19 @@ u64 helper_percpu_sum(u64 __percpu *count)
 	return sum;
 }
 
-/* What was replaced while readers may have it. */
+/* A replaced value, which readers may still use. */
 struct retired {
 	struct rcu_work work;
-	/* Memory that its free gives back. */
+	/* Memory of the value. */
 	size_t bytes;
 	void (*free)(struct retired *retired);
 };
 
 /*
- * Bytes that may wait for readers before nothing more is replaced.  Above half
- * of it, those who replace something wait when they return to userland, so that
- * it takes many at once, many messages in one system call, or some that are
- * killed while they wait, to come to the whole.
+ * The most bytes that wait for readers before no further value is replaced.  Above half of it, each
+ * thread that replaces a value waits when it returns to userland.  So the limit is reached only by
+ * many threads at once, many messages in one system call, or threads that are killed while they
+ * wait.
  */
 #define MAX_RETIRED (64L << 20)
 
@@ -226,12 +227,12 @@ static DECLARE_WAIT_QUEUE_HEAD(retired_less);
 
 int helper_begin_retirement(void)
 {
-	/* Who waits for it may be who resumes a device that all other memory waits for. */
+	/* WQ_MEM_RECLAIM: a thread that waits for it may be about to resume a device of reclaim. */
 	retirement = alloc_workqueue("dm_switch", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return retirement ? 0 : -ENOMEM;
 }
 
-/* Wait until all is freed. */
+/* Wait until all values are freed. */
 void helper_end_retirement(void)
 {
 	rcu_barrier();
@@ -265,8 +266,8 @@ static const struct file_operations waiting = {
 };
 
 /*
- * Have the thread wait when it returns to userland and holds no lock any more:
- * the last reference to a file that it gives back is released there.
+ * Make the thread wait when it returns to userland, where it holds no locks: the kernel calls the
+ * release function of a file there, after the thread has put the last reference.
  */
 static void wait_on_return(void)
 {
@@ -276,7 +277,7 @@ static void wait_on_return(void)
 		fput(file);
 }
 
-/* Free it, in a context that may sleep, when all who may be reading it are done. */
+/* Free a value after its last reader, in a context that may sleep.  Do not wait for that. */
 void helper_retire(struct retired *retired)
 {
 	long bytes = atomic_long_add_return(retired->bytes, &retired_bytes);
@@ -295,8 +296,8 @@ bool helper_ratelimit(const char *what)
 	return ___ratelimit(&state, what);
 }
 
-/* Give others the processor, and say whether the thread may go on. */
-int helper_go_on(void)
+/* Return -EINTR if the thread is being killed. */
+int helper_cond_resched_killable(void)
 {
 	cond_resched();
 	return fatal_signal_pending(current) ? -EINTR : 0;
@@ -317,7 +318,7 @@ void helper_memalloc_noio_restore(unsigned int flags)
 	memalloc_noio_restore(flags);
 }
 
-/* The module has one family; Linux 6.1 does not say which one a message is for. */
+/* The module's only family.  Linux 6.1 does not pass a message's family to the handler. */
 static struct genl_family *genl_family;
 
 struct genl_family *helper_genl_family(void)
