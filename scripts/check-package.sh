@@ -298,7 +298,7 @@ upgrade() {
 make_disk() {
 	cp -r tests/package "$dir/t"
 	mkdir "$dir/t/lib"
-	cp tests/lib/{test,run-test}.sh "$dir/t/lib"
+	cp tests/lib/{test,log,disks,messages,run-test}.sh "$dir/t/lib"
 	cp README.md docs/guide.md "$dir/t"
 	in_machine "$dir" cc -Wall -Wextra -Werror -I /usr/include/libnl3 -o /t/upload /t/upload.c -l nl-genl-3 -l nl-3
 	rm -f "$work/disk"
