@@ -1,24 +1,36 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# A storage array as a host has it: members that all serve the same volume, each of them an iSCSI target
-# with two portals; the sessions to these, the paths; and a multipath device for each member.  Both ends
-# are in the guest: the kernel's target (LIO), and open-iscsi.
+# A storage array and its host, both in the guest: members that serve the same volume, each an iSCSI target of the
+# kernel's (LIO) with two portals; the paths to these, sessions of open-iscsi; and a multipath device for each member.
+# A test that sources this file needs "# image: array".  Members count from 0, the paths to a member from 1.
+#
+#   start_array MEMBERS DISK       make members that serve the disk, and log in to them
+#   stop_array                     undo that; no multipath device may be left
+#   make_multipaths SECTORS        make /dev/mapper/memberN for each member; it prefers the member's own paths
+#   remove_multipaths              remove them
+#   connect 0|1 MEMBER PATH        disable a path at the target, or enable it
+#   reinstate MEMBER PATH          wait until a path has its session, and let the multipath device use it again
+#   is_failed MEMBER PATH          succeed if the member's multipath device has failed the path
+#   traffic_of DEVICE SECTOR       read 128 sectors four times; print the sectors that came over each path
+#   start_load DEVICE              write and verify 1 MiB again and again, in the background
+#   works                          wait for two more rounds of that load; fail if it had an error
+#   stop_load                      stop it
 
 lio=/sys/kernel/config/target/iscsi
 volume=/sys/kernel/config/target/core/iblock_0/volume
 
-# target MEMBER: its target's name.
+# target MEMBER: print the name of its target.
 target() {
 	echo "iqn.2011-10.test.array:member$1"
 }
 
-# portal MEMBER PATH: where a path leads to.
+# portal MEMBER PATH: print the address and port of a path.
 portal() {
 	echo "127.0.$1.$2:3260"
 }
 
-# each_path COMMAND...: run a command for each path, with the member's number and the path's.
+# each_path COMMAND...: run a command for each path, with the numbers of the member and of the path.
 each_path() {
 	for path_member in $members; do
 		for path in 1 2; do
@@ -27,7 +39,7 @@ each_path() {
 	done
 }
 
-# serve MEMBER PATH: serve the volume there.
+# serve MEMBER PATH: serve the volume at a portal.
 serve() {
 	group=$lio/$(target "$1")/tpgt_$2
 	mkdir -p "$group"
@@ -39,12 +51,11 @@ serve() {
 	connect 1 "$1" "$2"
 }
 
-# connect 0|1 MEMBER PATH: cut a path off, or let it come back.
 connect() {
 	echo "$1" >"$lio/$(target "$2")/tpgt_$3/enable"
 }
 
-# withdraw MEMBER PATH: serve the volume there no more.
+# withdraw MEMBER PATH: undo serve.
 withdraw() {
 	group=$lio/$(target "$1")/tpgt_$2
 	connect 0 "$1" "$2"
@@ -52,7 +63,7 @@ withdraw() {
 	rmdir "$group/lun/lun_0" "$group/np/$(portal "$1" "$2")" "$group"
 }
 
-# log_in MEMBER PATH
+# log_in MEMBER PATH: start the session of a path.
 log_in() {
 	for step in "-o new" --login; do
 		# shellcheck disable=SC2086 # words
@@ -60,7 +71,7 @@ log_in() {
 	done
 }
 
-# find_disk MEMBER PATH: link /dev/memberN-pathN to the disk that the path's session has.
+# find_disk MEMBER PATH: link /dev/memberN-pathN to the disk of the path's session.
 find_disk() {
 	for session in /sys/class/iscsi_session/*; do
 		if [ "$(cat "$session/targetname") $(cat "$session/tpgt")" = "$(target "$1") $2" ]; then
@@ -71,7 +82,6 @@ find_disk() {
 	return 1
 }
 
-# start_array MEMBERS DISK: have members that serve a disk, and log in to them.
 start_array() {
 	members=$(seq 0 $(($1 - 1)))
 	modprobe iscsi_target_mod
@@ -89,7 +99,7 @@ start_array() {
 	ip link set lo up
 	mkdir -p /etc/iscsi /run/lock/iscsi /var/lib/iscsi
 	echo "InitiatorName=iqn.2011-10.test.host" >/etc/iscsi/initiatorname.iscsi
-	# When a session was away for a second, its I/O fails.
+	# I/O fails once its session is gone for a second.
 	cat >/etc/iscsi/iscsid.conf <<'END'
 node.startup = manual
 node.session.timeo.replacement_timeout = 1
@@ -100,7 +110,6 @@ END
 	each_path until_true find_disk
 }
 
-# stop_array: with no multipath device left.
 stop_array() {
 	iscsiadm -m node -U all >>/tmp/iscsi.log
 	iscsiadm -k 0
@@ -114,7 +123,7 @@ stop_array() {
 	rm -r /var/target
 }
 
-# add_path MEMBER OWNER PATH: into own or others, as arguments of the multipath device of a member.
+# add_path MEMBER OWNER PATH: add OWNER's path to the arguments of MEMBER's multipath device, in own or in others.
 add_path() {
 	if [ "$1" = "$2" ]; then
 		own="$own /dev/member$2-path$3 1"
@@ -123,8 +132,6 @@ add_path() {
 	fi
 }
 
-# make_multipaths SECTORS: make /dev/mapper/memberN for each member, which prefers its own two paths to those
-# of the others.
 make_multipaths() {
 	for member in $members; do
 		own='' others=''
@@ -134,45 +141,42 @@ round-robin 0 2 1 $own round-robin 0 $(($(echo "$members" | wc -l) * 2 - 2)) 1 $
 	done
 }
 
-# remove_multipaths
 remove_multipaths() {
 	for member in $members; do
 		dmsetup remove "member$member"
 	done
 }
 
-# path_disk MEMBER PATH: where sysfs has its disk.
+# path_disk MEMBER PATH: print the directory of its disk in sysfs.
 path_disk() {
 	echo "/sys/block/$(readlink "/dev/member$1-path$2")"
 }
 
-# is_running MEMBER PATH: the path's session is there.
+# is_running MEMBER PATH: succeed if the path has its session.
 is_running() {
 	[ "$(cat "$(path_disk "$1" "$2")/device/state")" = running ]
 }
 
-# reinstate MEMBER PATH: have the member's multipath device use the path again, as multipathd does.
+# multipathd does the same.
 reinstate() {
 	until_true is_running "$1" "$2"
 	dmsetup message "member$1" 0 reinstate_path "$(cat "$(path_disk "$1" "$2")/dev")"
 }
 
-# is_failed MEMBER PATH: the member's multipath device does not use the path.
 is_failed() {
 	dmsetup status "member$1" | grep -q " $(cat "$(path_disk "$1" "$2")/dev") F "
 }
 
-# sectors_read MEMBER PATH: how many came over the path.
+# sectors_read MEMBER PATH: print how many came over the path.
 sectors_read() {
 	awk '{ print $3 }' "$(path_disk "$1" "$2")/stat"
 }
 
-# traffic: the sectors that came over each path.
+# traffic: print the sectors that came over each path.
 traffic() {
 	each_path sectors_read | paste -s -d ' '
 }
 
-# traffic_of DEVICE SECTOR: the sectors that come over each path when 128 from there on are read four times.
 traffic_of() {
 	traffic_before=$(traffic)
 	for _ in 1 2 3 4; do
@@ -181,7 +185,6 @@ traffic_of() {
 	rise "$traffic_before" "$(traffic)"
 }
 
-# start_load DEVICE: write and read back 1 MiB, in random places, again and again.
 start_load() {
 	rm -f /tmp/stop
 	: >>/tmp/errors
@@ -194,18 +197,16 @@ start_load() {
 	load_job=$!
 }
 
-# has_rounds COUNT: the load went round so often.
+# has_rounds COUNT: succeed if the load has done this many rounds.
 has_rounds() {
 	[ "$(wc -l </tmp/rounds)" -ge "$1" ]
 }
 
-# works: the load, without an error.
 works() {
 	until_true has_rounds $(($(wc -l </tmp/rounds) + 2))
-	expect "errors" "" "$(cat /tmp/errors)"
+	expect "errors of the load" "" "$(cat /tmp/errors)"
 }
 
-# stop_load
 stop_load() {
 	touch /tmp/stop
 	wait "$load_job"

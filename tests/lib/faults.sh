@@ -1,12 +1,38 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the tests of memory that cannot be had share: what may fail, on a device "vol", and what is then to be
-# as it was.  A test defines "run", which runs a program in which allocations may fail.
+# Failing allocations: commands in which an allocation may fail, on a switch "vol", and what must then be as before.  A
+# test that sources this file sources switch.sh before it; it gets two disks, and defines
+#
+#   run PROGRAM [ARGUMENT...]      run a program in which an allocation may fail
+#
+# The commands:
+#
+#   insert                         load the module
+#   create                         make vol
+#   create_in_tree                 make a device "own" with a table line of the kernel's own target
+#   load_second                    load a second table for vol
+#   set_regions ARGUMENT...        send the message set_region_mappings to vol
+#   upload                         send the upload that next has prepared
+#   next MESSAGE                   prepare an upload, with userland words that no other has
+#   attempt COMMAND                run a command; print the error that it prints and what the kernel logs, in one line
+#
+# The errors, as attempt prints them:
+#
+#   constructor [OBJECT]           a table is refused, for want of memory for OBJECT
+#   reply                          an upload is refused, for want of memory for its answer
+#   upload_of OBJECT               an upload is refused, for want of memory for OBJECT
+#   message_of OBJECT              the message is refused, for want of memory for OBJECT
+#
+# The state:
+#
+#   seen                           print all that the module and device-mapper show
+#   pages                          print the names of some sectors of vol, at the borders of chunks
+#   on_disks DISKS                 fail if these sectors come from other disks
+#   taken DISKS                    the same, and fail if the last upload was not accepted
 
 vol=/dev/mapper/vol
 
-# seen: what there is to be seen of the module and its devices.
 seen() {
 	cat /sys/module/brd/refcnt
 	dmsetup table
@@ -17,19 +43,16 @@ seen() {
 		dmsetup message vol 0 chunk_hits 2>&1 || :
 	else
 		dmsetup targets
-		# Says that there is no family.
+		# It says that there is no family.
 		swupload -n 1 -t 1 -d 0 0:0 2>&1 || :
 	fi
 }
 
-# pages: where some pages at the borders of chunks are.
 pages() {
 	names $vol 8190 4
 	names $vol 16374 12
 }
 
-# attempt COMMAND: how a command that fails complains, and what the module and device-mapper then log,
-# in one line.
 attempt() {
 	{
 		eval "$1" 2>&1 >/dev/null | sed -n '1s/.*: //p'
@@ -37,9 +60,8 @@ attempt() {
 	} | paste -s -d ';'
 }
 
-# The commands that are tried.
 insert() {
-	# busybox's insmod tries a file twice, and what comes through a pipe once.
+	# busybox's insmod tries twice to load a file, and once to load a pipe.
 	# shellcheck disable=SC2002
 	cat /t/dm-switch.ko | run insmod /proc/self/fd/0
 }
@@ -59,7 +81,6 @@ upload() {
 	run swupload -r /tmp/message
 }
 
-# How they are refused: a device, an upload for want of the answer or of something else, a message.
 constructor() {
 	echo "Cannot allocate memory;switch: Cannot allocate ${1:-redirect context} (-ENOMEM)"
 }
@@ -73,22 +94,20 @@ message_of() {
 	echo "Cannot allocate memory;Cannot allocate Page Table $1"
 }
 
-# next MESSAGE: the message to upload, with userland words of its own.
+# How many uploads next has prepared.
 uploads=0
 next() {
 	uploads=$((uploads + 1))
 	printf '%s' "$1" | sed "s/^\(.\{16\}\).\{16\}/\1$(u32 $uploads $uploads)/" >/tmp/message
 }
 
-# taken DISKS: the upload was accepted, and the pages are on these disks.
 taken() {
 	expect "the userland words" "$(printf '%08x %08x' $uploads $uploads)" "$(userland vol)"
 	on_disks "$1"
 }
 
-# on_disks DISKS: the pages that "pages" reads come from these disks.
 on_disks() {
-	expect "the disks" "$1" "$(pages | sed 's,/[0-9]*,,g' | tr -d ' ' | paste -s -d ' ')"
+	expect "the disks of these pages" "$1" "$(pages | sed 's,/[0-9]*,,g' | tr -d ' ' | paste -s -d ' ')"
 }
 
 blank_disks 2 24578

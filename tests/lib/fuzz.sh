@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Running the fuzzer in the guest.
-
-# fuzz ARGUMENT...: run it with the seed= of the kernel's command line, with the module loaded.
 #
-# What is refused is in the log, thousands of lines, which the fuzzer reads.  On the serial line, which is
-# slow, are only errors.  To save time, too, RCU waits for no more than it must.
+#   fuzz ARGUMENT...   run the fuzzer with the seed= of the kernel's command line; the module must be loaded
+
+# The fuzzer reads the log, in which each refusal has a line: thousands of them.  Only errors go to the serial line,
+# which is slow.  Expedited grace periods of RCU save time, too.
 fuzz() {
 	blank_disks 4 $((136 * 8192))
 	echo 1 >/sys/kernel/rcu_expedited

@@ -1,33 +1,51 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What I/O, uploads and devices cost, in a guest with "counted" processors: a nanosecond is an instruction.
+# The cost of I/O, uploads and devices, in a guest with "counted" processors: a nanosecond is an instruction.
+#
+#   endless_disks COUNT            make /dev/nullb0 and on, of 2 TiB, which answer at once and keep nothing
+#   disk_list COUNT                print the paths of the first COUNT of these
+#   settle                         wait until the kernel has done what is left of its start, which would be counted, too
+#   timed_ios NAME read|write SIZE COUNT [FIRST]
+#                                  do COUNT I/Os of SIZE bytes on a mapped device, from sector FIRST on, or from its begin
+#                                  again when they reach its end; /tmp/fio.json has the time of each
+#   io_cost NAME read|write SIZE COUNT [FIRST]
+#                                  the same; print the instructions of the cheapest one
+#   make_linear, make_kernels, make_ours PAGE_SIZE PAGES MEMBERS
+#                                  make the mapped device vol of these disks: of dm-linear, of the kernel's own switch
+#                                  target, of this module's
+#   turns PAGES MEMBERS            print a page table in which the members take turns, one turn a line
+#   shapes                         print forms of a page table's file, as FORM|SCRIPT: SCRIPT is the awk script that makes
+#                                  a file of that form from one of 16 single digits a line
+#   two_digits PAGES               print a page table of 256 members in turn, two digits each
+#   process_cost PROGRAM CALL COMMAND...
+#                                  run a command; print the instructions of all processes of PROGRAM, and of these the
+#                                  kernel's in the system call CALL
+#   upload_cost FILE               the same of an upload to vol, and its system call write
+#   held PROGRAM COMMAND...        run a command; print the bytes that the kernel allocated for processes of PROGRAM and
+#                                  did not free
 
 . /t/lib/switch.sh
 
 tracing=/sys/kernel/tracing
 
-# endless_disks COUNT: make /dev/nullb0 and on, of 2 TiB, which answer at once and keep nothing.
 endless_disks() {
 	modprobe null_blk queue_mode=0 irqmode=0 gb=2048 "nr_devices=$1"
 }
 
-# What a disk's path has before its number.
+# The begin of a disk's path, before its number.
 disks=/dev/nullb
 
-# disk_list COUNT: so many disks.
 disk_list() {
 	seq 0 $(($1 - 1)) | sed "s,^,$disks,"
 }
 
-# settle: wait for what the kernel still has to do behind its start, which would be counted, too.
 settle() {
 	sleep 20
 }
 
-# timed_ios NAME read|write SIZE COUNT [FIRST]: so many reads or writes of so many bytes, from sector FIRST of a mapped
-# device on, or its begin, and perhaps over it again; /tmp/fio.json has what each took.  The memory is a huge page: of
-# small pages, how many segments an I/O has depends on which pages the process got.
+# The buffer is a huge page.  With small pages, the number of an I/O's segments would depend on the pages that the process
+# got.
 timed_ios() {
 	echo 2 >/proc/sys/vm/nr_hugepages
 	fio --name=io "--filename=/dev/mapper/$1" "--rw=$2" "--bs=$3" "--number_ios=$4" "--io_size=$(($3 * $4))" \
@@ -35,15 +53,12 @@ timed_ios() {
 		--percentile_list=50:90:99:99.9 --output-format=json --output=/tmp/fio.json
 }
 
-# io_cost NAME read|write SIZE COUNT [FIRST]: the instructions of one of them, the least of all: what the clock's ticks
-# and all else that comes between take is not among them.
+# The least excludes the clock's ticks, and everything else that comes between.
 io_cost() {
 	timed_ios "$@"
 	sed -n '/"clat_ns"/,$s/^ *"min" : \([0-9]*\),$/\1/p' /tmp/fio.json | grep -vx 0 | head -n 1
 }
 
-# make_linear, make_kernels, make_ours PAGE_SIZE PAGES MEMBERS: make the mapped device vol, of these disks: of
-# dm-linear, of the kernel's own target, of this module's.
 make_linear() {
 	dmsetup create vol --table "0 $(($1 * $2)) linear ${disks}0 0"
 }
@@ -56,7 +71,6 @@ make_ours() {
 	make_switch vol $(($1 * $2)) "$1" $(disk_list "$3")
 }
 
-# turns PAGES MEMBERS: a page table in which the members take turns, in lines of one turn each.
 turns() {
 	turn=$(seq 0 $(($2 - 1)) | awk '{ printf "%s%x", (NR > 1 ? " " : ""), $1 }')
 	yes "$turn" | head -n $(($1 / $2))
@@ -65,8 +79,6 @@ turns() {
 	fi
 }
 
-# shapes: what the file of a page table may have besides single digits, and the awk script that puts it into one of 16
-# digits a line.
 shapes() {
 	cat <<-'END'
 		with comments|NR % 16 == 1 { print "# 16 pages a line" } 1
@@ -76,12 +88,11 @@ shapes() {
 	END
 }
 
-# two_digits PAGES: a page table of 256 members by turns, each in two digits.
 two_digits() {
 	awk -v pages="$1" 'BEGIN { for (page = 0; page < pages; page++) printf "%02x\n", page % 256 }'
 }
 
-# traced EVENTS COMMAND...: run a command, and put the events, of all processes, into /tmp/trace.
+# traced EVENTS COMMAND...: run a command, and write these events of all processes to /tmp/trace.
 traced() {
 	traced_events=$1
 	shift
@@ -98,9 +109,8 @@ traced() {
 	umount $tracing
 }
 
-# process_cost PROGRAM CALL COMMAND...: run a command, and print the instructions of all processes of PROGRAM
-# in it, from their execve to their exit, and those of them that were the kernel's, in the system call.  The clock
-# goes on while another process runs, or none, as while a grace period of RCU goes by: that does not count.
+# A process counts from its execve to its exit.  The clock also runs while another process runs, or none, as during a grace
+# period of RCU: that time does not count.
 process_cost() {
 	process_name=$1 process_call=$2
 	shift 2
@@ -122,13 +132,10 @@ sched/sched_process_exit sched/sched_switch" "$@"
 		END { print total, called }' /tmp/trace
 }
 
-# upload_cost FILE: what an upload to vol costs: swupload's process, and the kernel's part of it.
 upload_cost() {
 	process_cost swupload write swupload vol "$1"
 }
 
-# held PROGRAM COMMAND...: run a command, and print the bytes that the kernel has allocated for processes of
-# PROGRAM in it and not freed.
 held() {
 	held_program=$1
 	shift

@@ -1,52 +1,56 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Whole netlink messages to the family DM_SWITCH, in hex, for the tests that have to say more than
-# swupload does.
+# Whole netlink messages to the family DM_SWITCH, in hex, for tests that send what swupload does not.
+#
+#   zeros BYTES                    print this many zero bytes
+#   attribute TYPE PAYLOAD         print an attribute, padded with zeros
+#   request FLAGS SEQUENCE GENETLINK [PAYLOAD]
+#                                  print a netlink message; GENETLINK is its generic netlink header, four bytes
+#   upload MESSAGE                 print the request that userland of 2011 makes of an upload; its sequence number is 7
+#   addressed MAJOR MINOR MESSAGE  print an upload with other device numbers
+#   socket                         print the address of a generic netlink socket, for socat; options may follow it
+#   exchange REQUEST               send one datagram, and print what is received
+#   print_answers                  print what was received into /tmp/answers: "error NUMBER SEQUENCE" for an error or
+#                                  acknowledgement, any other netlink message in hex
+#   answered STATUS TEXT MESSAGE [SEQUENCE]
+#                                  print the answer to an upload, as exchange prints it
+#   verdicts NAME                  send uploads to a switch, and fail if one is not answered as expected
 
-# zeros BYTES
 zeros() {
 	if [ "$1" -gt 0 ]; then
 		printf '%0*d' $((2 * $1)) 0
 	fi
 }
 
-# attribute TYPE PAYLOAD: an attribute, its padding zeros.
 attribute() {
 	u16 $((4 + ${#2} / 2)) "$1"
 	printf '%s' "$2"
 	zeros $((3 - (${#2} / 2 + 3) % 4))
 }
 
-# request FLAGS SEQUENCE GENETLINK [BEHIND]: a netlink message to the family, with the four bytes of
-# its generic netlink header and what is behind that.
 request() {
-	request_behind=${4:-}
-	u32 $((20 + ${#request_behind} / 2))
+	request_payload=${4:-}
+	u32 $((20 + ${#request_payload} / 2))
 	u16 "$(cat /sys/module/dm_switch/familyid)" "$1"
 	u32 "$2" 0
-	printf '%s%s' "$3" "$request_behind"
+	printf '%s%s' "$3" "$request_payload"
 }
 
-# upload MESSAGE: the request that old userland makes of a struct IpcPgTable, number 7.
 upload() {
 	request 1 7 01010000 "$(attribute 1 "$1")"
 }
 
-# socket: one of generic netlink, for socat; options may follow.
 socket() {
 	echo SOCKET-DATAGRAM:16:3:16:x00000000000000000000
 }
 
-# exchange REQUEST: send one datagram, and print what comes back: "error NUMBER SEQUENCE" for an
-# error or acknowledgement, and any other netlink message in hex.
 exchange() {
 	printf '%s' "$1" | xxd -r -p >/tmp/request
 	socat -b 131072 -t 0.05 - "$(socket)" </tmp/request >/tmp/answers
 	print_answers
 }
 
-# print_answers: those in /tmp/answers.
 print_answers() {
 	answer_at=0
 	answers_end=$(stat -c %s /tmp/answers)
@@ -62,12 +66,12 @@ print_answers() {
 	done
 }
 
+# answer_word OFFSET: print the word at this offset of the answer that is being printed.
 answer_word() {
 	od -A n -t d4 -j $((answer_at + $1)) -N 4 /tmp/answers | tr -d ' '
 }
 
-# answer SEQUENCE FIELDS STATUS TEXT: the bytes of an answer, with the request's userland words and
-# device numbers in FIELDS.
+# answer SEQUENCE FIELDS STATUS TEXT: print an answer; FIELDS are the userland words and device numbers of its request.
 answer() {
 	u32 308
 	u16 "$(cat /sys/module/dm_switch/familyid)" 0
@@ -82,24 +86,22 @@ answer() {
 	echo
 }
 
-# fields MESSAGE: of a struct IpcPgTable, what comes back in the answer.
+# fields MESSAGE: print those fields of an upload that its answer repeats.
 fields() {
 	printf '%s' "$1" | cut -c 17-48
 }
 
-# answered STATUS TEXT MESSAGE [SEQUENCE]: the answer, as exchange prints it.
 answered() {
 	answer "${4:-7}" "$(fields "$3")" "$1" "$2"
 }
 
-# addressed MAJOR MINOR MESSAGE: a message with other device numbers.
 addressed() {
 	printf '%s' "$3" | sed "s/^\(.\{32\}\).\{16\}/\1$(u32 "$1" "$2")/"
 }
 
-# verdicts NAME: each line of standard input is TOTAL OFFSET COUNT DEVICES BITS BYTES VERDICT.  A
-# message with that many bytes of entries, all zeros, is "accepted", or refused with VERDICT, in
-# which "P:" stands for what most of the texts begin with.
+# Each line of standard input is TOTAL OFFSET COUNT DEVICES BITS BYTES VERDICT: an upload with BYTES of entries, all zeros,
+# and "accepted", or the text with which it is refused.  There "P:" is short for "Invalid Page Table message:", with which
+# most texts begin.
 verdicts() {
 	while read -r total offset count devices bits bytes verdict; do
 		verdict_message=$(message "$1" "$total" "$offset" "$count" "$devices" "$bits")$(zeros "$bytes")
@@ -108,7 +110,7 @@ verdicts() {
 		P:*) verdict="Invalid Page Table message${verdict#P}" number=22 ;;
 		*) number=22 ;;
 		esac
-		expect "$total $offset $count $devices $bits $bytes" \
+		expect "the answer to $total $offset $count $devices $bits $bytes" \
 			"$number 11111111 22222222 $verdict" "$(send "$verdict_message")"
 	done
 }

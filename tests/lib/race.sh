@@ -1,11 +1,22 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Races: what is done again and again in the background, for as many seconds as race= on the kernel's command
-# line says, while fio reads and looks at each sector: whether what is in it is whole, and is this sector's.
+# Races: commands that run again and again in the background, for the race= seconds of the kernel's command line, while
+# fio reads and verifies sectors: that each is whole, and is the sector that was asked for.  A test that sources this file
+# sources switch.sh before it.
+#
+#   known_sectors DISKS FIRST LENGTH SKIP SECTORS
+#                                  write what fio verifies to sectors of these RAM disks: from FIRST to FIRST + SECTORS,
+#                                  LENGTH sectors each time, and leave SKIP sectors after them as they are
+#   again COMMAND...               run a command again and again, at least once; if it fails, the race ends
+#   go_on_until COMMAND...         wait until a command succeeds, or the race has ended
+#   race WHAT ARGUMENT...          read and verify with fio, which gets the arguments, for the time of a race
+#   stop                           stop all that runs in the background; fail if any of it has failed
+#   finish                         the same, and print how often each command ran
+#   another_device                 make a switch, upload to it, read it, and remove it
+#   uploads ARGUMENT...            run swupload, and note the messages that are accepted
+#   accepted_uploads               print how many these were
 
-# known_sectors DISKS FIRST LENGTH SKIP SECTORS: on each of these disks, from sector FIRST on, up to SECTORS behind
-# it, write what fio knows a sector by into LENGTH sectors, leave SKIP as they are, and so on.
 known_sectors() {
 	known_jobs=''
 	for disk in $1; do
@@ -18,8 +29,6 @@ known_sectors() {
 	fio $known_jobs >/tmp/fio || fail "$(cat /tmp/fio)"
 }
 
-# again COMMAND...: run a command in the background, once and then until the race is over.  The first that fails
-# ends it for all.
 again() {
 	rm -f /tmp/over
 	(
@@ -34,31 +43,26 @@ again() {
 	again_jobs="${again_jobs:-} $!"
 }
 
-# go_on_until COMMAND...: wait for a command to succeed, while all goes on.
 go_on_until() {
 	until [ -e /tmp/over ] || "$@" 2>/dev/null; do
 		sleep 0.1
 	done
 }
 
-# stop: what goes on in the background.
 stop() {
 	touch /tmp/over
 	for job in $again_jobs; do
-		wait "$job" || fail "what goes on in the background failed"
+		wait "$job" || fail "a command in the background failed"
 	done
 	again_jobs=''
 }
 
-# finish: the same, and say how often each was done.
 finish() {
 	stop
 	sort /tmp/rounds | uniq -c
 	rm /tmp/rounds
 }
 
-# race WHAT ARGUMENT...: read with fio, which gets the arguments, for as long as a race takes, and say how many
-# sectors were read.
 race() {
 	race_name=$1
 	shift
@@ -69,7 +73,6 @@ race() {
 	awk -F ';' -v name="$race_name" '$3 == "reads" { print name ": " 2 * $6 " sectors read and verified" }' /tmp/fio
 }
 
-# another_device: one that comes, is used, and goes.
 another_device() {
 	make_switch another 64 8 /dev/ram0 /dev/ram1
 	swupload another - <<-END
@@ -79,12 +82,10 @@ another_device() {
 	dmsetup remove another
 }
 
-# uploads ARGUMENT...: run swupload, and count the messages that were accepted.
 uploads() {
 	swupload -v "$@" 2>>/tmp/accepted
 }
 
-# accepted_uploads: how many they were.
 accepted_uploads() {
 	echo "$(grep -c ' entries, ' /tmp/accepted) uploads accepted"
 }

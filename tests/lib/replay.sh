@@ -1,9 +1,10 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Replays a recorded conversation.  For what its lines mean, see vectors/README.md.
+# Replaying recorded conversations.  tests/vectors/README.md explains their lines.
+#
+#   replay FILE   replay a recording, and fail at the first difference; the module must be loaded, and the disks exist
 
-# replay FILE: with the module loaded and the disks there.
 replay() {
 	replay_line=0 reads_wanted=
 	while read -r verb rest; do
@@ -30,8 +31,8 @@ replay() {
 			answer=$(send "$sent")
 			;;
 		recv)
-			# From a message too short for the userland words, the original took them out of
-			# the memory behind it, where an older message had been.
+			# If a message was too short for the userland words, the original took them from
+			# the memory after it, where an older message had been.
 			if [ "${#sent}" -lt 32 ]; then
 				rest=$(echo "$rest" | sed 's/^\([^ ]*\) [^ ]* [^ ]*/\1 00000000 00000000/')
 			fi

@@ -1,10 +1,12 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What the tests of swupload share.
+# Running swupload.
+#
+#   ends STATUS OUTPUT ERROR [ARGUMENT...]   run swupload; fail if its exit status, standard output or standard error is
+#                                            another
+#   complains ERROR [ARGUMENT...]            the same for a command line that swupload refuses with ERROR
 
-# ends STATUS OUTPUT ERROR [ARGUMENT...]: run swupload; it is to end with STATUS, and to have printed
-# just OUTPUT on standard output and ERROR on standard error.
 ends() {
 	ends_status=$1 ends_output=$2 ends_error=$3
 	shift 3
@@ -15,7 +17,6 @@ ends() {
 	expect "swupload $*: exit status" "$ends_status" "$tool_status"
 }
 
-# complains ERROR [ARGUMENT...]: bad usage.
 complains() {
 	complaint=$1
 	shift
