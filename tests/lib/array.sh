@@ -14,7 +14,7 @@
 #   is_failed MEMBER PATH          succeed if the member's multipath device has failed the path
 #   traffic_of DEVICE SECTOR       read 128 sectors four times; print the sectors that came over each path
 #   start_load DEVICE              write and verify 1 MiB again and again, in the background
-#   works                          wait for two more rounds of that load; fail if it had an error
+#   load_works                     wait for two more rounds of that load; fail if it had an error
 #   stop_load                      stop it
 
 lio=/sys/kernel/config/target/iscsi
@@ -202,7 +202,7 @@ has_rounds() {
 	[ "$(wc -l </tmp/rounds)" -ge "$1" ]
 }
 
-works() {
+load_works() {
 	until_true has_rounds $(($(wc -l </tmp/rounds) + 2))
 	expect "errors of the load" "" "$(cat /tmp/errors)"
 }

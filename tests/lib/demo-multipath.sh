@@ -25,7 +25,7 @@ show_traffic() {
 
 # show_load: what became of the load's I/O.
 show_load() {
-	works
+	load_works
 	stop_load
 	echo "fio went on: $(wc -l </tmp/rounds) rounds so far, errors: $(wc -l </tmp/errors)"
 }
@@ -56,7 +56,7 @@ show_traffic
 
 title "A path fails, while fio writes to the volume and verifies what it wrote"
 start_load /dev/mapper/volume
-works
+load_works
 echo "The array drops the first path to member 0."
 connect 0 0 1
 until_true is_failed 0 1
@@ -66,7 +66,7 @@ show_traffic
 
 title "The member's other path fails, too: the other members take over"
 start_load /dev/mapper/volume
-works
+load_works
 connect 0 0 2
 until_true is_failed 0 2
 show_load
@@ -79,7 +79,7 @@ show_traffic
 
 title "The member comes back, and gets its regions again, while fio goes on"
 start_load /dev/mapper/volume
-works
+load_works
 for path in 1 2; do
 	connect 1 0 $path
 	reinstate 0 $path

@@ -10,7 +10,8 @@
 #   logged TEXT     fail if no line of the module's has TEXT
 #   mark            let log begin here
 #   log             print the lines since mark, without their times
-#   told            print the requests that the disks of the module logdisk got since mark, in one line
+#   logdisk_requests
+#                   print the requests that the disks of the module logdisk got since mark, in one line
 
 # The words of complaints: of any kernel's, and of a kernel that looks for faults, or stops looking.
 complaints='[^A-Z]BUG|\] (WARNING|INFO): |INFO: (task|rcu)|cut here|Call Trace|Oops|general prot|Kernel panic'
@@ -75,6 +76,6 @@ log() {
 	dmesg | sed "1,/ mark $log_mark\\.\$/d; s/^\\[[^]]*\\] //; /^hrtimer: interrupt took /d"
 }
 
-told() {
+logdisk_requests() {
 	log | sed -n 's/^logdisk: //p' | paste -s -d ';'
 }

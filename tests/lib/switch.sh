@@ -7,7 +7,7 @@
 #   make_switch NAME SECTORS PAGE_SIZE DEVICE...
 #                                      make a switch of such devices
 #   replace NAME TABLE                 load a table for a mapped device that has one, and resume the device
-#   length SECTORS                     set the length of the switches that refuses tries to make; it is 64 at first
+#   target_length SECTORS              set the length of the switches that refuses tries to make; it is 64 at first
 #   refuses TEXT ARGUMENT...           fail if the arguments make a switch, or are refused for another reason than TEXT
 #   counts NAME                        print how many I/Os a switch remapped, and how many unmapped
 #   counted NAME WANTED COMMAND...     run a command; fail if it does not add WANTED to these counts
@@ -17,7 +17,7 @@
 #                                      print into how many pieces an I/O is cut: one for neighbours of the same owner
 #   expect_pages FILE PAGE_SIZE DEVICE SECTOR COUNT
 #                                      fail if sectors of a switch over named disks come from others than FILE names
-#   left FILE PAGE_SIZE DISK DEVICE FROM TO
+#   expect_left FILE PAGE_SIZE DISK DEVICE FROM TO
 #                                      fail if of the first 960 sectors of a device, which had the names of DISK, not
 #                                      just those are empty that are from FROM to TO in pages whose owner is DISK
 
@@ -39,10 +39,10 @@ replace() {
 	dmsetup resume "$1"
 }
 
-length() {
+target_length() {
 	target_len=$1
 }
-length 64
+target_length 64
 
 # What was opened for the switch must be closed again: neither a disk nor the module stays in use.
 refuses() {
@@ -100,7 +100,7 @@ expect_pages() {
 	same_lines "sectors from $4 on of $3"
 }
 
-left() {
+expect_left() {
 	awk -v size="$2" -v disk="$3" -v from="$5" -v to="$6" '
 		{ owner[NR - 1] = $1 }
 		END {
