@@ -5,6 +5,7 @@
 #
 #   u8, u16, u32 NUMBER...      print the numbers' bytes in hex, little-endian
 #   devno NAME                  print a mapped device's major and minor number
+#   major_minor NAME            print the two as MAJOR:MINOR
 #   message NAME TOTAL OFFSET COUNT DEVICES BITS [WORD...]
 #                               print a message with the userland words 0x11111111 and 0x22222222
 #   send HEX                    send a message, and print its answer: status, userland words, text
@@ -28,6 +29,10 @@ u32() {
 
 devno() {
 	dmsetup info -c --noheadings --separator ' ' -o major,minor "$1"
+}
+
+major_minor() {
+	devno "$1" | tr ' ' :
 }
 
 message() {

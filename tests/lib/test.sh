@@ -9,11 +9,14 @@
 #   same_lines WHAT          fail if the files /tmp/wanted and /tmp/got differ, and print how
 #   fails COMMAND...         fail if the command succeeds; its standard error goes to /tmp/stderr
 #   rise BEFORE AFTER        print by how much each number of AFTER is larger than that of BEFORE
+#   repeat COUNT FORMAT      print FORMAT for each number below COUNT, which replaces %d in it, once or twice
 #   until_true COMMAND...    repeat the command until it succeeds; fail after 20 seconds
 #   parameter NAME           print a parameter of the kernel's command line
 #   uptime                   print the guest's uptime in seconds
 #   load                     load device-mapper and the module
 #   unload                   remove all mapped devices, and unload the module
+#   expect_users COUNT MODULE
+#                            fail if a kernel module has another number of users
 #
 # It sources these files, whose functions all tests have, too.
 
@@ -50,6 +53,13 @@ rise() {
 	}'
 }
 
+repeat() {
+	awk -v count="$1" -v format="$2" 'BEGIN {
+		for (n = 0; n < count; n++)
+			printf format, n, n
+	}'
+}
+
 until_true() {
 	for _ in $(seq 200); do
 		if "$@"; then
@@ -76,4 +86,8 @@ load() {
 unload() {
 	dmsetup remove_all
 	rmmod dm_switch
+}
+
+expect_users() {
+	expect "users of the module $2" "$1" "$(cat "/sys/module/$2/refcnt")"
 }
