@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Serves the array of docs/guide.md, in the kernel (LIO): two members, each an iSCSI target with a portal in either of
-# two networks.  Each has a disk of 64 GiB, a file with holes, and serves the other's, too, as paths that are not the
-# preferred ones.
+# Serves the array of docs/guide.md, in the kernel (LIO): two members, each an iSCSI target with a portal in each of
+# two networks.  Each has a disk of 64 GiB, a sparse file, and also serves the other's disk, as paths that are not
+# preferred.
 
 set -eu
 lio=/sys/kernel/config/target/iscsi
@@ -21,7 +21,7 @@ for member in 0 1; do
 	echo 1 >"$disk/enable"
 	mkdir "$disk/alua/passed_on"
 	echo 1 >"$disk/alua/passed_on/tg_pt_gp_id"
-	# Active, and not optimized.
+	# Active/non-optimized.
 	echo 1 >"$disk/alua/passed_on/alua_access_state"
 done
 for member in 0 1; do

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs the tests in /t/sh in a Debian that was booted, and says on the second serial line how each went.  When the
-# machine was booted again, it goes on with the test that did so.
+# Runs the tests in /t/sh in a Debian that was booted, and prints on the second serial line how each went.  If a test
+# reboots the machine, it is started again after that.
 
 . /t/lib/test.sh
 exec </dev/null >/dev/ttyS1 2>&1
 stty raw <&1
-# The kernel's command line has this started in the place of what else a machine does.
+# The kernel's command line starts this script in the place of the usual target.
 systemctl start multi-user.target
 cd /tmp || exit
 for test in /t/sh/*; do

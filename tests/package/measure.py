@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""measure.py COMMAND...: run DKMS, and print what that takes: seconds, space of /var/lib/dkms in MB, memory of the
+"""measure.py COMMAND...: run DKMS, and print what that needs: seconds, space of /var/lib/dkms in MB, memory of the
 largest process in MB.  Fail if it is more than README.md says."""
 
 import os
@@ -11,7 +11,7 @@ import time
 
 
 def space():
-    """What files take, in MB; they come and go."""
+    """Return the space of all files in MB.  Some may be removed meanwhile."""
     total = 0
     for directory, _, names in os.walk("/var/lib/dkms"):
         for name in names:
@@ -33,5 +33,5 @@ usage = resource.getrusage(resource.RUSAGE_CHILDREN)
 processors = usage.ru_utime + usage.ru_stime
 memory = usage.ru_maxrss / 1024
 print(f"{seconds:.0f} s ({processors:.0f} s of a processor), {largest:.0f} MB, {memory:.0f} MB of memory")
-# The processors may have other work; two of them have a minute.
+# Processor time, as the processors may have other work: a minute of two processors.
 sys.exit(command.returncode or processors > 120 or largest > 300 or memory > 1024)

@@ -11,7 +11,7 @@ from pyroute2.netlink.generic import GenericNetlinkSocket
 
 
 class Message(genlmsg):
-    """A message of the family, either way."""
+    """A request to the family, or an answer."""
 
     nla_map = ((1, "MSG", "cdata"), (11, "RESPONSE", "cdata"))
 
