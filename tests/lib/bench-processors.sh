@@ -1,22 +1,22 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The benchmarks of two processors, in a guest that has as many: prints them as a chapter of docs/BENCHMARKS.md.
+# Runs the benchmarks of two processors, in a guest with two, and prints them as a chapter of docs/BENCHMARKS.md.
 
 . /t/lib/test.sh
 . /t/lib/measure.sh
 
-# Pages of the largest table that an upload can make.
+# The pages of the largest table that an upload can make.
 most=1048575
 
-# reader NAME MASK: read from a mapped device on the processor of this mask, and print how many seconds that took.
-# With its path, for busybox would have its own dd.
+# reader NAME MASK: read from a mapped device on the processor of this mask, and print the seconds that this took.  The path
+# of dd is given because busybox would run its own.
 reader() {
 	taskset "$2" /usr/bin/dd "if=/dev/mapper/$1" of=/dev/null iflag=direct bs=4k count=20000 2>&1 |
 		sed -n 's/.* copied, \([^ ]*\) s,.*/\1/p'
 }
 
-# round NAME: the seconds of one reader, and of two at once.
+# round NAME: print the seconds of one reader, and of two at once.
 round() {
 	alone=$(reader "$1" 1)
 	reader "$1" 1 >/tmp/one &
@@ -25,19 +25,20 @@ round() {
 	echo "$alone $(sort -n /tmp/one /tmp/other | tail -n 1)"
 }
 
-# ratio NAME FACTOR: the first time in the best of the rounds, over the second one in the best, times FACTOR.
+# ratio NAME FACTOR: print the least first time of the rounds over the least second time, times FACTOR.
 ratio() {
 	awk -v factor="$2" 'NR == 1 || $1 < one { one = $1 }
 		NR == 1 || $2 < two { two = $2 }
 		END { printf "%.3f\n", factor * one / two }' "/tmp/rounds-$1"
 }
 
-# hundredths: the time, in hundredths of a second.
+# hundredths: print the uptime in hundredths of a second.
 hundredths() {
 	cut -d ' ' -f 1 /proc/uptime | tr -d .
 }
 
-# uploads BITS...: upload /tmp/pages to vol in entries of each of these widths, and print how long that took.
+# uploads BITS...: upload /tmp/pages to vol in entries of each of these widths, and print the hundredths of a second that
+# this took.
 uploads() {
 	uploads_begin=$(hundredths)
 	for bits; do
@@ -46,8 +47,8 @@ uploads() {
 	echo $(($(hundredths) - uploads_begin))
 }
 
-# uploads_round: how long uploads take that each change the width, and so the shape of the table, and how long the
-# same take where they do not.  The table has entries of 4 bits before and after.
+# uploads_round: print the time of uploads that each change the width, and so the shape of the table, and that of uploads
+# that do not.  The table has entries of 4 bits before and after.
 uploads_round() {
 	new=$(uploads 8 4 8 4 8 4 8 4)
 	same=$(uploads 4 4 4 4)
@@ -57,7 +58,7 @@ uploads_round() {
 	echo "$new $same"
 }
 
-# row WHAT: the ratios of dm-linear and of the switch, in rounds by turns.
+# row WHAT: print the ratios of dm-linear and of the switch, whose rounds take turns.
 row() {
 	rm -f /tmp/rounds-*
 	for _ in $(seq 20); do

@@ -1,16 +1,16 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The benchmarks that count instructions, in the guest: prints them as tables of docs/BENCHMARKS.md.
+# Runs the benchmarks that count instructions, in the guest, and prints them as tables of docs/BENCHMARKS.md.
 
 . /t/lib/test.sh
 . /t/lib/measure.sh
 . /t/lib/nullb.sh
 
-# Pages of the largest table that an upload can make.
+# The pages of the largest table that an upload can make.
 most=1048575
 
-# rows: what is measured: WHAT|OWNERS, as own names them|PAGE_SIZE|PAGES|MEMBERS|read or write|BYTES|COUNT|FIRST sector.
+# rows: print the rows to measure: WHAT|OWNERS (see own)|PAGE_SIZE|PAGES|MEMBERS|read or write|BYTES|COUNT|FIRST sector.
 rows() {
 	cat <<-END
 		pages of 8 sectors|turns|8|100000|4|read|4096|50000|0
@@ -33,8 +33,9 @@ rows() {
 	END
 }
 
-# own TARGET OWNERS PAGES MEMBERS: have the pages of vol owned by its members by turns ("turns"), all by the first one
-# ("one"), or by none ("none").  The kernel's own target gives them to the first one by itself.
+# own TARGET OWNERS PAGES MEMBERS: make the members of vol the owners of its pages in turn ("turns"), the first one of all
+# ("one"), or no member ("none").  The kernel's own target stays as it is for "one": it cuts I/O at each region, whoever
+# the owners are.
 own() {
 	case "$1 $2" in
 	"ours turns") turns "$3" "$4" | swupload vol - ;;
@@ -47,7 +48,7 @@ own() {
 	esac
 }
 
-# expect_counts OWNERS: all I/Os had an entry, or with the owners "none" none had one.
+# expect_counts OWNERS: fail if an I/O had no entry, or with the owners "none", if one had an entry.
 expect_counts() {
 	counted=$(counts vol)
 	case $1 in
@@ -56,7 +57,7 @@ expect_counts() {
 	esac
 }
 
-# measure TARGET: put into /tmp/TARGET what each of the rows costs, on devices that make_TARGET makes.
+# measure TARGET: write the cost of each row to /tmp/TARGET, on devices that make_TARGET makes.
 measure() {
 	rows | while IFS='|' read -r what owners page_size pages members direction size count first; do
 		cost=
@@ -74,12 +75,12 @@ measure() {
 	arrivals "$1" >"/tmp/$1-arrivals"
 }
 
-# arrived FIELD: that number of the first disk's statistics: 1 reads, 12 discards.
+# arrived FIELD: print a field of the first disk's statistics: 1 reads, 12 discards.
 arrived() {
 	awk -v field="$1" '{ print $field }' "/sys/block/${disks#/dev/}0/stat"
 }
 
-# arrival WHAT TARGET PAGE_SIZE PAGES FIELD COMMAND...: a row: how many I/Os reach the disk from that command on vol.
+# arrival WHAT TARGET PAGE_SIZE PAGES FIELD COMMAND...: print a row: how many I/Os of a command on vol reach the disk.
 arrival() {
 	arrival_what=$1 arrival_field=$5
 	"make_$2" "$3" "$4" 1
@@ -91,8 +92,7 @@ arrival() {
 	dmsetup remove vol
 }
 
-# arrivals TARGET: how many I/Os reach the one member from one that its pages alone have, on devices that make_TARGET
-# makes.
+# arrivals TARGET: print how many I/Os reach a member from one I/O whose pages it owns, on devices that make_TARGET makes.
 arrivals() {
 	disks=/dev/counting
 	null_disk "${disks#/dev/}0" queue_mode=2 blocksize=512 discard=1 size=64
@@ -103,22 +103,21 @@ arrivals() {
 	remove_null_disks
 }
 
-# loading_holds ARGUMENT...: the bytes that the kernel holds for a table of 16 members that is loaded, the page
-# table not counted.
+# loading_holds ARGUMENT...: print the bytes that the kernel holds for a loaded table of 16 members, without the page table.
 loading_holds() {
 	held dmsetup dmsetup load vol --table "0 8 $*"
 	dmsetup clear vol
 }
 
-# messages FILE: a page table of 16 members by turns as arguments of the message set_region_mappings, 1024 regions
-# a line, with which dmsetup takes the fewest instructions.
+# messages FILE: print a page table of 16 members in turn as arguments of the message set_region_mappings, 1024 regions a
+# line: with this number dmsetup needs the fewest instructions.
 messages() {
 	awk 'NR % 64 == 1 { printf "%s%x", (NR > 1 ? "\n" : ""), (NR - 1) * 16 }
 		{ gsub(/ /, " :"); printf ":%s ", $0 }
 		END { print "" }' "$1"
 }
 
-# send_messages FILE: one for each line.
+# send_messages FILE: send a message for each line.
 send_messages() {
 	while read -r mappings; do
 		# shellcheck disable=SC2086 # words
@@ -126,14 +125,13 @@ send_messages() {
 	done <"$1"
 }
 
-# region_table: the bytes of the kernel's own target's table.
+# region_table: print the bytes of the table of the kernel's own target.
 region_table() {
 	awk '/dm_intree/ { for (field = 1; field <= NF; field++)
 		if (sub(/^pages=/, "", $field)) sum += $field * 4096 } END { print sum + 0 }' /proc/vmallocinfo
 }
 
-# upload_among COUNT: what an upload of one page costs the kernel where there are so many switches, the least of
-# several.
+# upload_among COUNT: print the least cost of several uploads of one page for the kernel, with COUNT switches.
 upload_among() {
 	make_ours 8 1000 4
 	for number in $(seq 2 "$1"); do
@@ -149,15 +147,14 @@ upload_among() {
 	done
 }
 
-# latencies WHAT NAME: a table's row: of 50,000 reads of 4 KiB, what so many of a hundred cost at most, to within
-# about 1 %.
+# latencies WHAT NAME: print a row: percentiles of the cost of 50,000 reads of 4 KiB, to within about 1 %.
 latencies() {
 	timed_ios "$2" read 4096 50000
 	sed -n 's/^ *"[0-9.]*000" : \([0-9]*\),*$/\1/p' /tmp/fio.json | head -n 4 | paste -s -d ' ' |
 		sed "s/ / | /g; s/.*/| $1 | & |/"
 }
 
-# during WHAT COMMAND...: rows of what reads cost while the command is run again and again.
+# during WHAT COMMAND...: print rows of the cost of reads while a command runs again and again.
 during() {
 	during_what=$1
 	shift
@@ -171,17 +168,17 @@ during() {
 	wait $!
 }
 
-# millions NUMBERS: as cells.
+# millions NUMBERS: print the numbers in millions, as cells.
 millions() {
 	echo "$1" | awk '{ for (n = 1; n <= NF; n++) printf " %.2f |", $n / 1e6 }'
 }
 
-# upload_row WHAT: a table's row: what an upload of /tmp/pages takes.
+# upload_row WHAT: print a row: the cost of an upload of /tmp/pages.
 upload_row() {
 	echo "| swupload, $1 |$(millions "$(upload_cost /tmp/pages)")"
 }
 
-# shaped_uploads: rows of a file in each of the shapes.
+# shaped_uploads: print rows of uploads of the file in each form of shapes.
 shaped_uploads() {
 	cp /tmp/pages /tmp/digits
 	shapes >/tmp/shapes

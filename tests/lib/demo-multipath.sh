@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The demo of the two tiers, in the guest.
+# Shows a switch over multipath devices, in the guest.
 
 . /t/lib/test.sh
 . /t/lib/switch.sh
@@ -11,7 +11,7 @@
 page_size=30720
 sectors=$((page_size * 6))
 
-# show_traffic: read from each region, and print what came over each path.
+# show_traffic: read from each region, and print the sectors that came over each path.
 show_traffic() {
 	echo "Four times 64 KiB of each region; sectors that came over each path:"
 	echo
@@ -23,7 +23,7 @@ show_traffic() {
 	done
 }
 
-# show_load: what became of the load's I/O.
+# show_load: stop the load, and print how it went.
 show_load() {
 	load_works
 	stop_load

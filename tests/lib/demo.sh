@@ -1,11 +1,11 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# The demo, in the guest.
+# Shows a switch, in the guest.
 
 . /t/lib/show.sh
 
-# owners: of lines that begin with "member N", one for each page, print the runs.
+# owners: print the runs of pages with the same owner; standard input has a line that begins with "member N" for each page.
 owners() {
 	cut -c 1-8 | uniq -c | awk '{
 		printf "  pages %6d to %6d: %s %s\n", page, page + $1 - 1, $2, $3

@@ -26,7 +26,7 @@ known_sectors() {
 		known_jobs="$known_jobs --direct=1 --verify=crc32c --verify_interval=512 --do_verify=0"
 	done
 	# shellcheck disable=SC2086 # words
-	fio $known_jobs >/tmp/fio || fail "$(cat /tmp/fio)"
+	fio $known_jobs >/tmp/fio || fail "the known sectors: fio failed: $(cat /tmp/fio)"
 }
 
 again() {
@@ -69,7 +69,7 @@ race() {
 	fio --output-format=terse --terse-version=3 --name=reads --rw=randread --norandommap --direct=1 \
 		--ioengine=libaio --iodepth=4 --numjobs=2 --group_reporting --bssplit=512/30:4k/40:64k/30 \
 		--verify=crc32c --verify_interval=512 --verify_header_seed=0 --verify_write_sequence=0 --verify_fatal=1 \
-		--time_based "--runtime=$(parameter race)" "$@" >/tmp/fio 2>&1 || fail "$race_name: $(cat /tmp/fio)"
+		--time_based "--runtime=$(parameter race)" "$@" >/tmp/fio 2>&1 || fail "$race_name: fio failed: $(cat /tmp/fio)"
 	awk -F ';' -v name="$race_name" '$3 == "reads" { print name ": " 2 * $6 " sectors read and verified" }' /tmp/fio
 }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs the fuzzer in the guest, for as long as limit= on the kernel's command line says.
+# Runs the fuzzer in the guest, with the limit= of the kernel's command line.
 
 . /t/lib/test.sh
 . /t/lib/fuzz.sh
@@ -9,7 +9,7 @@ load
 check_log
 # shellcheck disable=SC2046 # words
 fuzz $(parameter limit | tr , ' ')
-# What it had until now the fuzzer has read.
+# The fuzzer has read the log so far.
 begin_log
 unload
 check_leaks

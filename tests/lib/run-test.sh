@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs one test in the guest, the one that the argument names.
+# Runs the test that the argument names, in the guest.
 
 . /t/lib/test.sh
 . "/t/sh/$1"

@@ -1,19 +1,18 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Runs tests in the guest, one after the other: those that tests= on the kernel's command line names, for so
-# many seconds each as seconds= says.  Ends behind the first that fails, for nobody knows what that leaves
-# behind.
+# Runs tests in the guest, one after the other: those of tests= on the kernel's command line, each for at most seconds=
+# seconds.  Ends after the first one that fails, because its state may affect the others.
 
 . /t/lib/test.sh
 
-# loaded: the kernel modules, the last one first.
+# loaded: print the names of the loaded kernel modules, the last one first.
 loaded() {
 	cut -d ' ' -f 1 /proc/modules
 }
 
-# clean: have the guest as it was.  A test removes its mapped devices; what those stood on, and what
-# was loaded, goes here.
+# clean: undo what a test did.  A test removes its mapped devices; the devices under these, and the modules, are removed
+# here.
 clean() {
 	for loop in $(losetup -a | cut -d : -f 1); do
 		losetup -d "$loop"
@@ -27,14 +26,14 @@ clean() {
 	done
 }
 
-# The disk with the names of sectors.
+# For the disk with the names of sectors.
 modprobe virtio_blk
-# The hosts of scsi_debug stay for good, and scsi_mod, loaded again, would give their numbers once more.
+# The hosts of scsi_debug are never freed, and scsi_mod, if it were loaded again, would use their numbers again.
 stays="$(loaded | tr '\n' ' ') scsi_mod scsi_common"
 tests=$(parameter tests | tr , ' ')
 for test in $tests; do
 	echo "dm-switch guest: test $test" | tee /dev/kmsg
-	# What went wrong before, also while the kernel started, may have it look no more.
+	# After an earlier complaint, also one during its start, the kernel may not check any more.
 	check_log
 	begin_log
 	start=$(uptime)
@@ -45,8 +44,8 @@ for test in $tests; do
 	143) fail "the test did not end in $(parameter seconds) seconds" ;;
 	*) exit $status ;;
 	esac
-	clean || fail "the test left something behind"
-	# What one of the tests has lost is still lost.
+	clean || fail "a module cannot be unloaded after the test"
+	# One check at the end finds the memory that any of the tests has lost.
 	if [ "$test" = "${tests##* }" ]; then
 		check_leaks
 	fi

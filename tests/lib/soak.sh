@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything together over an array, in the guest, for as many seconds as race= on the kernel's command line
-# says: fio that writes, reads back and verifies, uploads, messages, tables that are reloaded, suspends, and paths
-# that fail.  Every half minute all of it stops, and the memory that is in use then is noted.
+# Runs everything at once over an array, in the guest, for the race= seconds of the kernel's command line: fio that writes
+# and verifies, uploads, messages, reloads, suspends, and paths that fail.  Every half minute all of it stops, and the
+# memory in use is recorded.  Fails if that grew after the first minute.
 
 . /t/lib/test.sh
 . /t/lib/switch.sh
@@ -12,13 +12,13 @@
 sectors=131072
 pages=$((sectors / 8))
 
-# load_on OFFSET ARGUMENT...: write and read back 4 MiB, in random places behind so many MiB.
+# load_on OFFSET ARGUMENT...: write and verify 4 MiB, in random places of the 24 MiB after OFFSET, in MiB.
 load_on() {
 	offset=$1
 	shift
 	fio --output-format=terse --terse-version=3 --name=load --filename=/dev/mapper/vol "--offset=${offset}m" \
 		--size=24m --io_size=4m --rw=randwrite --randrepeat=0 --bssplit=512/20:4k/40:20k/20:64k/20 \
-		--verify=crc32c --verify_fatal=1 "$@" >"/tmp/load$offset" || fail "$(cat "/tmp/load$offset")"
+		--verify=crc32c --verify_fatal=1 "$@" >"/tmp/load$offset" || fail "the load at $offset MiB: fio failed: $(cat "/tmp/load$offset")"
 	awk -F ';' '{ print $6, $47 }' "/tmp/load$offset" >>/tmp/transferred
 }
 
@@ -33,13 +33,13 @@ move() {
 	dmsetup message vol 0 set_region_mappings 0:1 :2 :0 R3,1000
 }
 
-# churn: a chunk that is freed and made.
+# churn: make and free a chunk.
 churn() {
 	swupload -b 32 -t $pages -o 8192 vol /tmp/few
 	swupload -b 32 -t $pages -d 1 vol
 }
 
-# reload: with the same shape, and with another, which leaves no page table.
+# reload: reload with the same shape, and with another one, which removes the page table.
 reload() {
 	for size in 8 8 16; do
 		# shellcheck disable=SC2086 # words
@@ -55,7 +55,7 @@ ask() {
 	dmsetup message vol 0 chunk_hits
 } >/dev/null
 
-# fail_paths: of one member after the other, until all is on the others' paths.
+# fail_paths: let the paths of one member after the other fail and come back.
 fail_paths() {
 	for number in 0 1 2; do
 		for way in 1 2; do
@@ -70,8 +70,8 @@ fail_paths() {
 	done
 }
 
-# memory: KiB in use, without the free pages that processors hold to hand them out next, which come and go by the
-# megabyte; and those of them that slabs, per-CPU data and vmalloc have.
+# memory: print the KiB in use, and those of slabs, per-CPU data and vmalloc.  Free pages in the processors' lists, which
+# vary by megabytes, do not count as in use.
 memory() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
@@ -82,7 +82,7 @@ memory() {
 	}' /proc/meminfo /proc/zoneinfo
 }
 
-# together SECONDS: all of it.
+# together SECONDS: run all of it at once.
 together() {
 	again load_on 0 --ioengine=libaio --iodepth=8 --direct=1
 	again load_on 32 --ioengine=psync --fsync=32
@@ -110,7 +110,7 @@ random_pages $pages 3 >/tmp/even
 tr 012 120 </tmp/even >/tmp/odd
 head -n 64 /tmp/even >/tmp/few
 
-# At least so many rounds that the comparison below has some.
+# At least 8 rounds, so that the comparison below has some.
 over=$(($(uptime) + $(parameter race)))
 round=0
 echo "seconds: KiB in use, of which slabs, per-CPU data, vmalloc"
@@ -128,12 +128,12 @@ awk '{ read += $1; written += $2 } END {
 unload
 check_leaks
 check_log
-# Lockdep takes the removal of a multipath device's paths, where that was written back to, for a lock that waits for
-# itself: the disks of both have their locks in one class.
+# The log is not checked after this: lockdep reports the removal of a multipath device's paths, after writeback to that
+# device, as a deadlock, because the locks of both disks are in one class.
 stop_array
 
-# The first two rounds are the first minute; the least of the third of the rounds behind them against the least of
-# the last third.
+# The first two rounds are the first minute.  Of the rounds after these, compare the least of the first third with the least
+# of the last third.
 awk 'NR > 2 { for (n = 1; n <= 4; n++) kib[NR - 2, n] = $(n + 1) }
 	function least(first, last, n,  round, result) {
 		result = kib[first, n]
@@ -148,11 +148,11 @@ awk 'NR > 2 { for (n = 1; n <= 4; n++) kib[NR - 2, n] = $(n + 1) }
 		for (n = 1; n <= 4; n++)
 			print least(rounds - third + 1, rounds, n) - least(1, third, n)
 	}' /tmp/memory | paste -s -d ' ' >/tmp/growth
-# grew WHAT KIB MOST: say by how much it did; less than so much comes and goes by itself.  A kernel that looks for
-# uses of freed memory holds that back, and has said what was lost.
+# grew WHAT KIB LIMIT: print by how much a number grew, and fail if not by less than LIMIT.  A kernel that looks for uses of
+# freed memory keeps that for a while; check_leaks has reported lost memory there.
 grew() {
 	echo "$1: $2 KiB more than after a minute"
-	finds_leaks || [ "$2" -lt "$3" ] || fail "the memory in use grew"
+	finds_leaks || [ "$2" -lt "$3" ] || fail "$1: grew by $2 KiB; less than $3 are expected"
 }
 
 read -r all slabs percpu vmalloc </tmp/growth
