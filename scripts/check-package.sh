@@ -13,6 +13,7 @@
 
 . "$(dirname "$0")/lib.sh"
 cd "$top"
+. tests/lib/checks.sh
 . tests/package/document.sh
 
 # The series of kernels that a machine of each suite gets: its own, and then those of the backports.
@@ -137,14 +138,6 @@ files() {
 			\( -type f -printf '%p %m %U:%G %s\n' -o -printf '%p %y %m %U:%G %l\n' \) |
 			sed 's,^\(\./boot/initrd\..*\) [0-9]*$,\1,' | sort
 	)
-}
-
-# expect WHAT WANTED GOT
-expect() {
-	if [ "$2" != "$3" ]; then
-		printf '%s:\n  wanted: %s\n  got:    %s\n' "$@"
-		exit 1
-	fi
 }
 
 # find_module RELEASE: where modprobe finds the module; older kernels' modules are not compressed.
@@ -298,7 +291,7 @@ upgrade() {
 make_disk() {
 	cp -r tests/package "$dir/t"
 	mkdir "$dir/t/lib"
-	cp tests/lib/{test,log,disks,messages,run-test}.sh "$dir/t/lib"
+	cp tests/lib/{test,checks,log,disks,messages,run-test}.sh "$dir/t/lib"
 	cp README.md docs/guide.md "$dir/t"
 	in_machine "$dir" cc -Wall -Wextra -Werror -I /usr/include/libnl3 -o /t/upload /t/upload.c -l nl-genl-3 -l nl-3
 	rm -f "$work/disk"

@@ -1,13 +1,9 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What all of the guest's tests share: checks, waiting, the module.  A test is sourced after this file, with set -eu:
+# What all of the guest's tests share: waiting, the guest, the module.  A test is sourced after this file, with set -eu:
 # a command that fails fails the test, and so does a complaint in the kernel's log.
 #
-#   fail TEXT                print TEXT, and end the test as failed
-#   expect WHAT WANTED GOT   fail if GOT is not WANTED
-#   same_lines WHAT          fail if the files /tmp/wanted and /tmp/got differ, and print how
-#   fails COMMAND...         fail if the command succeeds; its standard error goes to /tmp/stderr
 #   rise BEFORE AFTER        print by how much each number of AFTER is larger than that of BEFORE
 #   repeat COUNT FORMAT      print FORMAT for each number below COUNT, which replaces %d in it, once or twice
 #   until_true COMMAND...    repeat the command until it succeeds; fail after 20 seconds
@@ -20,31 +16,10 @@
 #
 # It sources these files, whose functions all tests have, too.
 
+. /t/lib/checks.sh
 . /t/lib/log.sh
 . /t/lib/disks.sh
 . /t/lib/messages.sh
-
-fail() {
-	echo "FAILED: $*"
-	exit 1
-}
-
-expect() {
-	[ "$2" = "$3" ] || fail "$1:
-  wanted: $2
-  got:    $3"
-}
-
-same_lines() {
-	cmp -s /tmp/wanted /tmp/got || fail "$1, wanted and got:
-$(diff /tmp/wanted /tmp/got | cut -c 1-300 | sed -n 1,30p)"
-}
-
-fails() {
-	if "$@" 2>/tmp/stderr; then
-		fail "succeeded, and should fail: $*"
-	fi
-}
 
 rise() {
 	echo "$1 $2" | awk '{
