@@ -9,26 +9,28 @@
 //!
 //! A sector is 512 bytes throughout.
 //!
-//! First comes the policy, in the order of the data, from an upload to the map. It has no `unsafe`.
+//! First comes the policy, which has no `unsafe`, in the order in which data passes: from an upload
+//! to the page table, and on to the function with which device-mapper maps each I/O.
 //!
 //! - [`Upload`], [`Refusal`]: a checked message, or the reason of its refusal.
 //! - [`Geometry`], [`Chunk`], [`PageTable`]: the entries. [`PageTable::find`] returns that of a
 //!   page.
 //! - [`TableSlot`]: the current page table of a switch. [`TableSlot::apply`] applies an upload.
 //! - [`SwitchList`]: all switches. It chooses the slot that an upload changes, and the slot that a
-//!   switch uses after a reload.
+//!   newly loaded switch takes over ([`SwitchList::add`]).
 //! - [`Switch`]: the target. **[`Switch::route`] decides which device an I/O goes to**, and
-//!   [`Switch::run`] does so for an I/O that spans pages. Table lines, status and messages follow.
+//!   [`Switch::route_run`] does so for an I/O that spans pages. Without a route, it goes to the
+//!   first device ([`dm::Instance::map_unmapped`]). Table lines, status and messages follow.
 //! - [`in_tree`]: the table line and the message of the kernel's own target of that name.
 //!
-//! Then come the wrappers, with all `unsafe`: [`entries`], [`current`], [`percpu`] (counts),
+//! Then come the wrappers, with all `unsafe`: [`entries`], [`choice`], [`percpu`] (counts),
 //! [`system`], [`rcu`] (what frees a replaced page table, and when), [`sysfs`], [`genl`], [`dm`],
 //! and [`abi`], the generated bindings.
 //!
 //! C header: `dm-switch.h`
 
-// Atomics are core's in this file, so that the map's loads are inlined: those of the kernel crate
-// are calls of C functions in a module.
+// The atomics in this file are core's, so that the map's loads are inlined. Those of the kernel
+// crate are calls of C functions in code that is built as a module.
 use core::{
     fmt::Write,
     iter,
@@ -139,11 +141,11 @@ struct Upload<'a> {
     /// The mapped device's numbers.
     major: u32,
     minor: u32,
-    /// Devices that the sender believes the switch to have.
+    /// Number of devices that the sender believes the switch to have.
     dev_count: u32,
     /// How the entries are packed.
     geometry: Geometry,
-    /// Entries of the whole table.
+    /// Number of entries of the whole table.
     total: u32,
     /// The pages whose entries the message contains. An empty range means that the chunk at its
     /// start is to be freed.
@@ -165,9 +167,10 @@ impl<'a> Upload<'a> {
         let (total, first, count) = (header.page_total, header.page_offset, header.page_count);
         let end = u64::from(first) + u64::from(count);
         if end > u64::from(total) {
-            return Err(Refusal::TooManyEntries { end, total });
+            return Err(Refusal::PastTotal { end, total });
         }
         let (pte_bits, dev_count) = (u32::from(header.pte_bits), u32::from(header.dev_count));
+        // v3 checks the mask first, also that of entries with more than 32 bits.
         let mask = u32::MAX
             .checked_shr(u32::BITS.saturating_sub(pte_bits))
             .unwrap_or(0);
@@ -175,18 +178,19 @@ impl<'a> Upload<'a> {
             return Err(Refusal::InvalidMask { mask, dev_count });
         }
         let geometry = Geometry::new(pte_bits).ok_or(Refusal::InvalidEntrySize { pte_bits })?;
-        let per_word = geometry.entries_per_word();
+        let per_word = geometry.entries_per_message_word();
         if first % per_word != 0 {
             return Err(Refusal::Unaligned { first, per_word });
         }
-        // v3 accepts a message whose last byte is missing.
+        // `nla_len` and the struct each count 4 bytes beside header and words: an attribute's
+        // header, and the first word. v3 accepts a message whose last byte is missing.
         let wanted =
             size_of::<abi::IpcPgTable>() - 1 + geometry.message_words(count) * size_of::<u32>();
         if wanted > nla_len {
             return Err(Refusal::Incomplete { wanted, nla_len });
         }
         if chunk_count(total) > abi::MAX_NUMBER_OF_CHUNKS as usize {
-            return Err(Refusal::TooLarge { total });
+            return Err(Refusal::TableTooLarge { total });
         }
         Ok(Self {
             major: header.dev_major,
@@ -211,26 +215,26 @@ impl<'a> Upload<'a> {
         chunks_of(&self.pages)
     }
 
-    /// Writes the entries into `table`, which must have this geometry and these chunks.
+    /// Writes the entries into `table`, which must have the upload's geometry and chunks.
     fn write(&self, table: &PageTable) {
         let Range { start, end } = self.pages;
         let count = end.saturating_sub(start);
-        let per_word = self.geometry.entries_per_word();
+        let per_word = self.geometry.entries_per_message_word();
         let whole_words = if self.geometry.has_message_layout() {
             (count / per_word).min((self.words.len() / size_of::<u32>()) as u32)
         } else {
             0
         };
-        let in_whole_words = whole_words.saturating_mul(per_word.get());
-        let middle = start.saturating_add(in_whole_words);
+        let entries_in_whole_words = whole_words.saturating_mul(per_word.get());
+        let middle = start.saturating_add(entries_in_whole_words);
         table.write_words(start..middle, self.words);
-        let others = (in_whole_words..count).map(|index| self.entry(index));
+        let others = (entries_in_whole_words..count).map(|index| self.entry(index));
         table.write(middle..end, others);
     }
 
     /// Returns the entry at `index` of the message.
     fn entry(&self, index: u32) -> u32 {
-        let per_word = self.geometry.entries_per_word();
+        let per_word = self.geometry.entries_per_message_word();
         let start = (index / per_word) as usize * size_of::<u32>();
         let mut word = [0; size_of::<u32>()];
         copy_start(&mut word, self.words.get(start..).unwrap_or_default());
@@ -260,7 +264,7 @@ enum Refusal {
         nla_len: usize,
     },
     /// The entries of the message end after the total that the message itself gives.
-    TooManyEntries {
+    PastTotal {
         end: u64,
         total: u32,
     },
@@ -279,14 +283,15 @@ enum Refusal {
         wanted: usize,
         nla_len: usize,
     },
-    /// The table would need more chunks than an uploaded table may have.
-    TooLarge {
+    /// The table would have more chunks than an uploaded table may have.
+    TableTooLarge {
         total: u32,
     },
     NoDevice {
         major: u32,
         minor: u32,
     },
+    /// There is no memory, the machine does not have that much, or too much waits to be freed.
     NoMemoryForTable,
     NoMemoryForChunk {
         number: usize,
@@ -311,12 +316,13 @@ impl Refusal {
 }
 
 impl fmt::Display for Refusal {
-    /// Where v3 prints a `u32` with C's `%d`, it is cast to `i32`.
+    /// The texts are v3's, misspellings included. Where v3 prints a `u32` with C's `%d`, it is cast
+    /// to `i32`. A sum that is no `u32` was truncated in v3; here it is printed as it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const INVALID: &str = "Invalid Page Table message";
         match *self {
             Self::TooShort { nla_len } => write!(f, "{INVALID}: too short ({nla_len})"),
-            Self::TooManyEntries { end, total } => {
+            Self::PastTotal { end, total } => {
                 write!(f, "{INVALID}: too many page table entries (")?;
                 match u32::try_from(end) {
                     Ok(end) => write!(f, "{}", end as i32)?,
@@ -342,7 +348,8 @@ impl fmt::Display for Refusal {
                 f,
                 "{INVALID}: incomplete messsage (data {wanted} > nl_len {nla_len})"
             ),
-            Self::TooLarge { total } => write!(
+            // A total that is equal to the maximum is refused, too: see `chunk_count`.
+            Self::TableTooLarge { total } => write!(
                 f,
                 "More page table entries than maximum allowed ({total} > {})",
                 abi::MAX_NUMBER_OF_CHUNKS * CHUNK_ENTRIES
@@ -399,11 +406,11 @@ static_assert!(CHUNK_ENTRIES as u64 == abi::CHUNK_PTE_COUNT as u64);
 /// the next power of two of bits, so that finding an entry needs no division.
 #[derive(Clone, Copy, PartialEq)]
 struct Geometry {
-    /// Bits of an entry, 1 to 32.
+    /// Number of bits of an entry, 1 to 32.
     pte_bits: NonZeroU32,
     /// The lowest `pte_bits` bits.
     mask: u32,
-    /// The binary logarithm of an entry's bits in a chunk.
+    /// The binary logarithm of an entry's number of bits in a chunk.
     width_log2: u32,
     /// A word of a chunk in which each entry is 1.
     ones: u32,
@@ -435,17 +442,22 @@ impl Geometry {
     }
 
     /// Returns how many entries a word of a message has.
-    fn entries_per_word(self) -> NonZeroU32 {
+    fn entries_per_message_word(self) -> NonZeroU32 {
         NonZeroU32::new(u32::BITS / self.pte_bits).unwrap_or(NonZeroU32::MIN)
     }
 
     /// Returns how many words `entries` entries need in a message.
     fn message_words(self, entries: u32) -> usize {
-        let per_word = self.entries_per_word();
+        let per_word = self.entries_per_message_word();
         (entries / per_word) as usize + usize::from(entries % per_word != 0)
     }
 
-    /// Returns the bits of an entry in a chunk, a power of two.
+    /// Returns how many entries a word of a chunk has, a power of two.
+    fn entries_per_chunk_word(self) -> u32 {
+        u32::BITS.wrapping_shr(self.width_log2)
+    }
+
+    /// Returns an entry's number of bits in a chunk, a power of two.
     fn width(self) -> u32 {
         1_u32.wrapping_shl(self.width_log2)
     }
@@ -465,7 +477,7 @@ impl Geometry {
         word.wrapping_shr(shift) & self.mask
     }
 
-    /// Returns how many entries of a chunk's word, counted from the lowest, equal `entry`.
+    /// Returns how many consecutive entries of a chunk's word, from the lowest up, equal `entry`.
     fn run_in_word(self, word: u32, entry: u32) -> u32 {
         let differing = word ^ entry.wrapping_mul(self.ones);
         differing.trailing_zeros().wrapping_shr(self.width_log2)
@@ -473,17 +485,19 @@ impl Geometry {
 
     /// Returns how many entries a chunk's word has from the entry at `index` on.
     fn rest_of_word(self, index: u32) -> u32 {
-        let all = u32::BITS.wrapping_shr(self.width_log2);
+        let all = self.entries_per_chunk_word();
         all.wrapping_sub(index & all.wrapping_sub(1))
     }
 }
 
 /// `CHUNK_ENTRIES` consecutive entries of a page table.
 ///
-/// A chunk that was not allocated is one without entries, so that the map checks one bound only.
+/// Its first entries are published: they were written, and readers see them. Later ones were not
+/// written yet. A missing chunk is a placeholder without entries, so that a reader's check of that
+/// bound covers it, too.
 struct Chunk {
     entries: Entries,
-    /// Count of the I/Os to the chunk's pages.
+    /// Count of the I/Os to the chunk's published pages. That of the placeholder is not used.
     hits: percpu::Count,
 }
 
@@ -509,7 +523,7 @@ impl Chunk {
         size_of::<Self>() + geometry.chunk_words() * size_of::<u32>()
     }
 
-    /// Replaces the entries in the range `entries` by the next of `values`, until either ends, and
+    /// Overwrites the entries at `indices` with the next ones of `values`, until either ends, and
     /// publishes them.
     ///
     /// Only one writer at a time may call this. A reader sees the old or the new value of each
@@ -517,11 +531,12 @@ impl Chunk {
     fn write(
         &self,
         geometry: Geometry,
-        entries: Range<u32>,
+        indices: Range<u32>,
         values: &mut impl Iterator<Item = u32>,
     ) {
         let mut end = 0;
-        for (index, value) in entries.zip(values) {
+        // In this order: `zip` takes no value after the last index.
+        for (index, value) in indices.zip(values) {
             let (word, shift) = self.entries.position(index);
             if let Some(word) = self.entries.words().get(word) {
                 let others = word.load(Ordering::Relaxed) & !(geometry.mask << shift);
@@ -532,11 +547,12 @@ impl Chunk {
         self.entries.publish(end);
     }
 
-    /// Does the same with whole words, from the entry at `first` on, which must begin a word. For
-    /// the largest uploaded table, that takes 1 million instructions instead of 89 million.
+    /// Overwrites the entries from `first` on, which must begin a word, with those of a message's
+    /// words, which must have the layout of a chunk's, and publishes them. For the largest uploaded
+    /// table, this takes 1 million instructions where [`Self::write`] takes 89 million.
     fn write_words(&self, geometry: Geometry, first: u32, words: &[u8]) {
         let count = (words.len() / size_of::<u32>()) as u32;
-        let count = count.saturating_mul(geometry.entries_per_word().get());
+        let count = count.saturating_mul(geometry.entries_per_message_word().get());
         let words = words.chunks_exact(size_of::<u32>());
         for (place, word) in self.words_from(first).iter().zip(words) {
             let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
@@ -560,8 +576,8 @@ impl Chunk {
         })
     }
 
-    /// Returns how many consecutive entries from `first` on, which must begin a word, equal
-    /// `entry`, or if that is `None`, are not published; at most `most`.
+    /// Returns how many consecutive entries from `first` on equal `entry`, at most `most`; `first`
+    /// must begin a word. Without `entry`, returns how many are not published: `most`, or none.
     fn run_from(&self, geometry: Geometry, first: u32, most: u32, entry: Option<u32>) -> u32 {
         let published = self.entries.published();
         let Some(entry) = entry else {
@@ -572,7 +588,7 @@ impl Chunk {
         for word in self.words_from(first) {
             let run = geometry.run_in_word(word.load(Ordering::Relaxed), entry);
             count = count.wrapping_add(run);
-            if count >= most || run < geometry.rest_of_word(0) {
+            if count >= most || run < geometry.entries_per_chunk_word() {
                 break;
             }
         }
@@ -589,7 +605,7 @@ impl Chunk {
 struct Found<'a> {
     chunk: &'a Chunk,
     entry: u32,
-    /// How many pages from this one on, within the word, have the entry.
+    /// Number of pages from this one on, within the word, that have the entry.
     run: u32,
     /// Whether the run reaches the end of the word, so that it may continue in the next one.
     may_continue: bool,
@@ -620,24 +636,24 @@ impl fmt::Display for Unmapped {
 /// one is freed after its last reader.
 struct PageTable {
     geometry: Geometry,
-    /// Entries of the whole table.
+    /// Number of entries.
     total: u32,
     chunks: KVVec<Arc<Chunk>>,
     /// The placeholder in `chunks` for each chunk that is not allocated.
     missing: Arc<Chunk>,
-    /// Counts of the I/Os to the pages of each chunk. Chunks beyond [`Self::MAX_HITS`] share one
-    /// count.
+    /// Counts of the I/Os to the pages of each chunk. Chunks after the first
+    /// [`Self::COUNTED_CHUNKS`] share one count.
     hits: Arc<percpu::Counters>,
 }
 
 impl PageTable {
-    /// Chunks that have a count of their own: as many as an uploaded table can have.
-    const MAX_HITS: usize = abi::MAX_NUMBER_OF_CHUNKS as usize;
+    /// Number of chunks with a count of their own: as many as an uploaded table can have.
+    const COUNTED_CHUNKS: usize = abi::MAX_NUMBER_OF_CHUNKS as usize;
 
     /// Allocates a table of `total` entries without chunks. May sleep.
     fn new(geometry: Geometry, total: u32) -> Result<Self> {
         let count = chunk_count(total);
-        let hits = percpu::Counters::new(count.min(Self::MAX_HITS + 1))?;
+        let hits = percpu::Counters::new(count.min(Self::COUNTED_CHUNKS + 1))?;
         let missing = Arc::new(Chunk::missing(percpu::Count::of(&hits, 0)), GFP_KERNEL)?;
         Ok(Self {
             geometry,
@@ -660,20 +676,20 @@ impl PageTable {
         })
     }
 
-    /// Allocates the table that is to replace `live`. It shares the chunks of `live`; without
-    /// `live`, it has no chunks, and this geometry and size. May sleep.
+    /// Allocates the next table of a slot. It shares the chunks of `base`. Without `base`, it has
+    /// no chunks, and this geometry and number of entries. May sleep.
     ///
     /// Fails also if too many bytes of replaced tables wait to be freed.
-    fn next_version(live: Option<&Self>, geometry: Geometry, total: u32) -> Result<Self, Refusal> {
+    fn next_version(base: Option<&Self>, geometry: Geometry, total: u32) -> Result<Self, Refusal> {
         if !rcu::Retirement::has_room() {
             return Err(Refusal::NoMemoryForTable);
         }
-        live.map_or_else(|| Self::new(geometry, total), Self::share)
+        base.map_or_else(|| Self::new(geometry, total), Self::share)
             .map_err(|_| Refusal::NoMemoryForTable)
     }
 
-    /// Replaces the table that readers find by `next`. The parts of the old table that `next` does
-    /// not share are freed after its last reader. Does not wait for that.
+    /// Publishes `next` in place of the current table. What the two do not share is freed after the
+    /// last reader of the old one ([`rcu::RcuBox::retire`]). Does not wait for that.
     fn replace(writer: &mut rcu::Writer<'_, Self>, next: rcu::RcuBox<Self>) {
         let bytes = writer.get().map_or(0, |old| old.bytes_without(&next));
         writer.replace(next, bytes);
@@ -702,21 +718,22 @@ impl PageTable {
     fn find(&self, page: u64) -> Option<Found<'_>> {
         let chunk = self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize)?;
         let index = page as u32 % CHUNK_ENTRIES;
-        let (word, published) = chunk.entries.get(index)?;
+        let (word, left) = chunk.entries.get(index)?;
         let entry = self.geometry.entry(word, 0);
+        // The word is shifted: the zeros after its rest are no entries.
         let rest = self.geometry.rest_of_word(index);
         let run = self.geometry.run_in_word(word, entry).min(rest);
         Some(Found {
             chunk,
             entry,
-            run: run.min(published),
-            may_continue: run == rest && run <= published,
+            run: run.min(left),
+            may_continue: run == rest && run <= left,
         })
     }
 
-    /// Returns the reason why [`Self::find`] returned `None` for `page`. A page in a chunk that is
-    /// not allocated has none: v3 does not log it.
-    fn unmapped(&self, page: u64) -> Option<Unmapped> {
+    /// Returns the reason why [`Self::find`] returned `None` for `page`, or `None` if that is a
+    /// missing chunk, which v3 does not log.
+    fn why_unmapped(&self, page: u64) -> Option<Unmapped> {
         let number = page >> abi::CHUNK_PTE_SHIFT;
         let Some(chunk) = self.chunks.get(number as usize) else {
             let chunks = self.chunks.len();
@@ -726,31 +743,32 @@ impl PageTable {
         (!chunk.is_missing() && index >= published).then_some(Unmapped::Entry { index, published })
     }
 
-    /// Returns the first page from `end` to `last` whose entry is not `entry`, or if that is
-    /// `None`, that has an entry. Returns `last + 1` if there is no such page.
+    /// Returns the first page from `page` to `last` whose entry is not `entry`, or without `entry`,
+    /// the first one that has an entry. Returns `last + 1` if there is no such page.
     #[inline(never)]
-    fn end_of_run(&self, mut end: u64, last: u64, entry: Option<u32>) -> u64 {
-        while end <= last {
-            let first = end as u32 % CHUNK_ENTRIES;
-            let to_last = last.wrapping_sub(end);
+    fn end_of_run(&self, mut page: u64, last: u64, entry: Option<u32>) -> u64 {
+        while page <= last {
+            let first = page as u32 % CHUNK_ENTRIES;
+            let to_last = last.wrapping_sub(page);
             let most = to_last.min(u64::from(CHUNK_ENTRIES - 1 - first)) as u32 + 1;
-            let run = match self.chunks.get((end >> abi::CHUNK_PTE_SHIFT) as usize) {
+            let run = match self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize) {
                 Some(chunk) => chunk.run_from(self.geometry, first, most, entry),
                 None if entry.is_none() => most,
                 None => 0,
             };
-            end = end.wrapping_add(run.into());
+            page = page.wrapping_add(run.into());
             if run < most {
                 break;
             }
         }
-        end
+        page
     }
 
-    /// Returns the entry of `page`, if it has one, and the first page after the run of pages that
-    /// have the same entry, or none. Does not look beyond `last`, unless the word ends after it.
+    /// Returns the first page after the run of pages that, like `page`, have the same entry or no
+    /// entry, and the entry of `page`. The run ends at `last` if not before; the rest of the word
+    /// of `page` may add pages after `last` to it.
     #[inline]
-    fn run(&self, page: u64, last: u64) -> (u64, Option<Found<'_>>) {
+    fn find_run(&self, page: u64, last: u64) -> (u64, Option<Found<'_>>) {
         let Some(found) = self.find(page) else {
             return (self.end_of_run(page.wrapping_add(1), last, None), None);
         };
@@ -766,7 +784,7 @@ impl PageTable {
     fn count_unmapped(&self, page: u64) {
         let number = (page >> abi::CHUNK_PTE_SHIFT) as usize;
         if number < self.chunks.len() {
-            self.hits.add(number);
+            self.hits.increment(number);
         }
     }
 
@@ -782,7 +800,8 @@ impl PageTable {
         chunks.is_some_and(|chunks| !chunks.iter().any(|chunk| chunk.is_missing()))
     }
 
-    /// Returns these chunks, for changing them. Fails if the table is too small.
+    /// Returns the chunks with these numbers, for changing them. Fails if the table has fewer
+    /// chunks, which callers rule out.
     fn chunks_mut(&mut self, chunks: Range<usize>) -> Result<&mut [Arc<Chunk>], Refusal> {
         self.chunks.get_mut(chunks).ok_or(Refusal::NoMemoryForTable)
     }
@@ -794,23 +813,23 @@ impl PageTable {
         }
     }
 
-    /// Allocates those of these chunks that are missing, all or none. May sleep.
+    /// Allocates the missing ones of the chunks with these numbers, all or none. May sleep.
     ///
-    /// Refuses more bytes than the machine has. vmalloc does the same, but sees one chunk at a
-    /// time: the kernel's own line can have up to 2^32 pages, of up to 4 bytes each, and the OOM
-    /// killer would end other processes before an allocation fails.
+    /// Refuses more bytes than the machine has, as vmalloc does for a single allocation. A switch
+    /// of the kernel's own line has up to 2^32 pages, whose entries need up to 16 GiB in small
+    /// chunks. The OOM killer would end other processes before one of these cannot be allocated.
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
-        let bytes = Chunk::bytes(self.geometry);
+        let chunk_bytes = Chunk::bytes(self.geometry);
         let places = self.chunks_mut(chunks.clone())?;
-        let missing = places.iter().filter(|chunk| chunk.is_missing());
-        let bytes = missing.fold(0_usize, |sum, _| sum.saturating_add(bytes));
-        if !system::fits_memory(bytes) {
+        let missing = places.iter().filter(|chunk| chunk.is_missing()).count();
+        if !system::fits_memory(missing.saturating_mul(chunk_bytes)) {
             return Err(Refusal::NoMemoryForTable);
         }
         let added = self.allocate_chunks(chunks.clone());
         if added.is_err() {
             let missing = self.missing.clone();
-            // Only chunks that were just allocated are empty.
+            // A chunk is written before the writer's lock is released, so one without entries is
+            // the placeholder, or was just allocated.
             for chunk in self.chunks_mut(chunks)? {
                 if chunk.is_empty() {
                     *chunk = missing.clone();
@@ -820,7 +839,7 @@ impl PageTable {
         added
     }
 
-    /// Allocates those of these chunks that are missing, until one allocation fails.
+    /// Allocates the missing ones of the chunks with these numbers, until one allocation fails.
     fn allocate_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         let (geometry, hits) = (self.geometry, self.hits.clone());
         for (number, place) in chunks.clone().zip(self.chunks_mut(chunks)?) {
@@ -834,8 +853,8 @@ impl PageTable {
         Ok(())
     }
 
-    /// Allocates those of these chunks that are missing, and moves the table to where readers can
-    /// get it. May sleep.
+    /// Allocates the missing ones of the chunks with these numbers, and boxes the table, so that
+    /// [`Self::replace`] can publish it. May sleep.
     fn boxed_with_chunks(mut self, chunks: Range<usize>) -> Result<rcu::RcuBox<Self>, Refusal> {
         self.add_chunks(chunks)?;
         rcu::RcuBox::new(self).map_err(|_| Refusal::NoMemoryForTable)
@@ -848,11 +867,10 @@ impl PageTable {
         }
     }
 
-    /// Does the same for so many pages that it may need seconds. May sleep: it reschedules before
-    /// each chunk.
-    ///
-    /// Fails with `EINTR` if the process is killed. The pages up to some chunk are written then.
-    fn write_many(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) -> Result {
+    /// Does the same, for so many pages that it may take seconds. May sleep: it reschedules before
+    /// each chunk. Fails with `EINTR` if the process is killed; the pages before some chunk are
+    /// written then.
+    fn write_killable(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) -> Result {
         for (chunk, entries) in self.chunk_ranges(pages) {
             system::cond_resched_killable()?;
             chunk.write(self.geometry, entries, &mut values);
@@ -872,7 +890,7 @@ impl PageTable {
         }
     }
 
-    /// Returns each chunk of these pages, and the range of its entries that are theirs.
+    /// Returns each chunk that has entries of `pages`, and the indices of these entries in it.
     fn chunk_ranges(&self, pages: Range<u32>) -> impl Iterator<Item = (&Chunk, Range<u32>)> {
         let numbers = chunks_of(&pages);
         let chunks = self.chunks.get(numbers.clone()).unwrap_or_default();
@@ -894,7 +912,8 @@ fn chunks_of(pages: &Range<u32>) -> Range<usize> {
     first..pages.end.div_ceil(CHUNK_ENTRIES) as usize
 }
 
-/// Returns how many chunks a table of `total` entries has. v3 always has one that is not full.
+/// Returns how many chunks a table of `total` entries has. As in v3, the last one is never full: if
+/// the entries fill all others, it is empty.
 fn chunk_count(total: u32) -> usize {
     (total >> abi::CHUNK_PTE_SHIFT) as usize + 1
 }
@@ -908,20 +927,21 @@ enum Line {
     InTree,
 }
 
-/// The numbers that a page table depends on. Switches of the same shape can use the same one.
+/// What two switches must have in common so that one can take over the page table of the other.
+/// Their numbers of pages may differ.
 #[derive(Clone, Copy, PartialEq)]
 struct Shape {
     line: Line,
-    /// Devices of the switch.
+    /// Number of devices of the switch.
     dev_count: u32,
-    /// Sectors of a page.
-    page_size: NonZeroU32,
+    /// Number of sectors of a page.
+    page_sectors: NonZeroU32,
 }
 
-/// The current page table of a switch, with the words of who uploaded it.
+/// The current page table of a switch, with the `userland` words of the last upload.
 ///
-/// It is reference counted: a switch that replaces another on a reload uses the same slot, and an
-/// upload keeps the slot that it changes.
+/// It is reference counted. After a reload with a v3 line of the same shape, the old and the new
+/// switch use the same slot ([`SwitchList::add`]). An upload holds a reference while it runs.
 #[pin_data]
 struct TableSlot {
     device: DeviceNumber,
@@ -944,8 +964,9 @@ impl TableSlot {
         })
     }
 
-    /// Whether the current page table has the numbers of devices and pages of an upload.
-    fn matches(&self, upload: &Upload<'_>) -> bool {
+    /// Whether an upload has the switch's number of devices and the current page table's number of
+    /// entries.
+    fn has_table_of(&self, upload: &Upload<'_>) -> bool {
         let guard = rcu::Guard::new();
         upload.dev_count == self.shape.dev_count
             && self
@@ -962,13 +983,13 @@ impl TableSlot {
             return Err(Refusal::UnalignedChunk { first });
         }
         let mut writer = self.table.lock();
-        let live = writer.get();
-        let same = live.filter(|table| {
+        let current = writer.get();
+        let same = current.filter(|table| {
             upload.dev_count == self.shape.dev_count
                 && upload.geometry == table.geometry
                 && upload.total == table.total
         });
-        let starts_anew = live.is_some() && same.is_none();
+        let starts_anew = current.is_some() && same.is_none();
         match same {
             Some(table) if !upload.frees_chunk() && table.has_chunks(upload.chunks()) => {
                 upload.write(table);
@@ -997,13 +1018,13 @@ impl TableSlot {
 /// Identifies a target among all that exist.
 #[derive(Clone, Copy, PartialEq)]
 struct TargetId {
-    /// Its table, by [`dm::Constructor::table_id`].
-    table: usize,
+    /// The table that it is part of, by [`dm::Constructor::table_id`].
+    table_id: usize,
     /// The sector of the mapped device at which it begins.
     begin: u64,
 }
 
-/// What a table is to its mapped device.
+/// What a table of device-mapper's is to its mapped device.
 #[derive(Clone, Copy, PartialEq)]
 enum TableState {
     /// It was not live yet.
@@ -1017,12 +1038,12 @@ enum TableState {
 struct ListedSwitch {
     id: TargetId,
     state: TableState,
-    /// Pages of the switch.
+    /// Number of pages of the switch.
     pages: u64,
     /// The slot that the switch uses when its table is live.
     slot: Arc<TableSlot>,
-    /// If `slot` is that of the live table, the switch's own. It replaces `slot` with the first
-    /// upload that fits this switch but not the live one.
+    /// The switch's own slot, while `slot` is the one that it took over. It becomes `slot` at the
+    /// first upload that fits this switch and not the live one.
     own: Option<Arc<TableSlot>>,
     next: Link,
 }
@@ -1033,7 +1054,7 @@ impl ListedSwitch {
     }
 
     /// Whether an upload has the switch's numbers of devices and pages.
-    fn fits(&self, upload: &Upload<'_>) -> bool {
+    fn has_pages_of(&self, upload: &Upload<'_>) -> bool {
         upload.dev_count == self.slot.shape.dev_count && u64::from(upload.total) == self.pages
     }
 }
@@ -1041,7 +1062,8 @@ impl ListedSwitch {
 /// The rest of the list.
 type Link = Option<KBox<ListedSwitch>>;
 
-/// All switches, for uploads to find their page tables by the mapped device's numbers.
+/// All switches, for uploads to find their page tables by the mapped device's numbers. Only the
+/// first switch of a table gets uploads: a message does not say which one it is for.
 #[pin_data]
 struct SwitchList {
     /// The switches in the order of their construction. The lock is held for a walk through the
@@ -1057,12 +1079,14 @@ impl SwitchList {
         })
     }
 
-    /// Adds a switch, and returns the slot that it is to use: `own`, or the slot of the switch that
-    /// begins at the same sector of the live table (of the loaded table, if none is live), if both
-    /// have v3's line and the same shape. So a page table survives a reload. May sleep.
+    /// Adds a switch, and returns the slot that it is to use.
     ///
-    /// Allocates before it takes the lock: reclaim may wait for a suspended switch, whose resume
-    /// needs the lock.
+    /// This is its own slot, unless the mapped device's live table (or its loaded one, if none is
+    /// live) has a switch with v3's line and the same shape that begins at the same sector. Then it
+    /// takes over the slot of that one. So a page table survives a reload.
+    ///
+    /// May sleep. Allocates before it takes the lock: reclaim may wait for a suspended switch,
+    /// whose resume needs the lock.
     fn add(&self, id: TargetId, pages: u64, own: Arc<TableSlot>) -> Result<Arc<TableSlot>> {
         let switch = ListedSwitch {
             id,
@@ -1075,15 +1099,16 @@ impl SwitchList {
         let mut switch = KBox::new(switch, GFP_KERNEL)?;
         let mut first = self.first.lock();
         let device = switch.slot.device;
-        let table = Self::live(&first, device).map(|live| live.id.table);
+        let table_id = Self::in_use(&first, device).map(|other| other.id.table_id);
         let shared = Self::of_device(&first, device).find(|other| {
-            Some(other.id.table) == table
+            Some(other.id.table_id) == table_id
                 && other.id.begin == id.begin
                 && other.slot.shape == switch.slot.shape
                 && other.slot.shape.line == Line::V3
         });
         if let Some(shared) = shared {
-            switch.own = Some(replace(&mut switch.slot, shared.slot.clone()));
+            let own = replace(&mut switch.slot, shared.slot.clone());
+            switch.own = Some(own);
         }
         let slot = switch.slot.clone();
         let mut link = &mut *first;
@@ -1117,7 +1142,7 @@ impl SwitchList {
         let mut next = first.as_deref_mut();
         while let Some(switch) = next {
             if switch.slot.device == device {
-                if switch.id.table == id.table {
+                if switch.id.table_id == id.table_id {
                     switch.state = TableState::Live;
                 } else if switch.state == TableState::Live {
                     switch.state = TableState::Replaced;
@@ -1138,14 +1163,14 @@ impl SwitchList {
     }
 
     /// Returns the first switch of the device's live table, or of its loaded table if none is live.
-    fn live(first: &Link, device: DeviceNumber) -> Option<&ListedSwitch> {
+    fn in_use(first: &Link, device: DeviceNumber) -> Option<&ListedSwitch> {
         let in_state =
             |state| Self::of_device(first, device).find(move |switch| switch.state == state);
         in_state(TableState::Live).or_else(|| in_state(TableState::Loaded))
     }
 
-    /// Returns the switch that an upload fits, if it is the first of a loaded table: of the table
-    /// that was loaded last. There are two loaded tables while the second is constructed.
+    /// Returns the first switch of the device's loaded table, if it has the numbers of an upload.
+    /// While a second loaded table is constructed, it is that one's, if it has these numbers.
     fn loaded<'a>(
         first: &'a Link,
         device: DeviceNumber,
@@ -1153,31 +1178,36 @@ impl SwitchList {
     ) -> Option<&'a ListedSwitch> {
         let switches = || Self::of_device(first, device);
         let is_first = |switch: &&ListedSwitch| {
-            let mut of_table = switches().filter(|other| other.id.table == switch.id.table);
+            let mut of_table = switches().filter(|other| other.id.table_id == switch.id.table_id);
             of_table.next().is_some_and(|other| ptr::eq(other, *switch))
         };
         switches()
-            .filter(|switch| switch.state == TableState::Loaded && switch.fits(upload))
+            .filter(|switch| switch.state == TableState::Loaded && switch.has_pages_of(upload))
             .filter(is_first)
             .last()
     }
 
-    /// Returns the slot that an upload is for: that of the live table, unless only a loaded one
-    /// fits the upload. Also returns whether the loaded switch does not use that slot yet.
-    fn find(&self, device: DeviceNumber, upload: &Upload<'_>) -> Option<(Arc<TableSlot>, bool)> {
+    /// Returns the slot that an upload is for: that of the live table, unless only a loaded one has
+    /// the upload's numbers. The second value is whether [`Self::use_own`] must be called after the
+    /// upload, because the loaded switch does not use its own slot yet.
+    fn slot_for(
+        &self,
+        device: DeviceNumber,
+        upload: &Upload<'_>,
+    ) -> Option<(Arc<TableSlot>, bool)> {
         let first = self.first.lock();
-        let live = Self::live(&first, device)?;
-        if !live.fits(upload) && !live.slot.matches(upload) {
+        let switch = Self::in_use(&first, device)?;
+        if !switch.has_pages_of(upload) && !switch.slot.has_table_of(upload) {
             if let Some(loaded) = Self::loaded(&first, device, upload) {
                 let own = loaded.own.as_ref();
                 return Some((own.unwrap_or(&loaded.slot).clone(), own.is_some()));
             }
         }
-        Some((live.slot.clone(), false))
+        Some((switch.slot.clone(), false))
     }
 
-    /// Makes the loaded switch that owns `slot` use it. Returns false if the switch's table became
-    /// live before that.
+    /// Makes the loaded switch that owns `slot` use it. Returns false if its table became live
+    /// before that; true also if there is no such switch any more.
     fn use_own(&self, device: DeviceNumber, slot: &TableSlot) -> bool {
         let is_it = |own: &mut Arc<TableSlot>| ptr::eq(&**own, slot);
         let mut first = self.first.lock();
@@ -1202,10 +1232,11 @@ impl SwitchList {
         let device = (major, minor);
         loop {
             let (slot, is_unused) = self
-                .find(device, upload)
+                .slot_for(device, upload)
                 .ok_or(Refusal::NoDevice { major, minor })?;
             slot.apply(upload)?;
-            // If the table became live meanwhile, the upload is applied again, to its slot.
+            // If the loaded table became live meanwhile, the upload is applied again, to the slot
+            // that the live switch uses.
             if !is_unused || self.use_own(device, &slot) {
                 return Ok(());
             }
@@ -1216,7 +1247,7 @@ impl SwitchList {
 /// Divides by the sectors of a page, with a multiplication.
 ///
 /// The map does so for each I/O. A division of 64 bits takes 20 to 40 cycles on most processors in
-/// use, and a multiplication 3 or 4. The count of instructions hides that: it differs by 4.
+/// use, a multiplication 3 or 4. The test `instructions` shows only 4 instructions of that.
 struct PageSize {
     sectors: u64,
     multiplier: u64,
@@ -1227,25 +1258,25 @@ impl PageSize {
     /// Bits of a sector number: devices have less than `1 << 63` bytes.
     const SECTOR_BITS: u32 = 54;
 
-    /// Let `1 << shift` be the first power of two not below `sectors`, and `multiplier` be
-    /// `(1 << (SECTOR_BITS + shift)) / sectors`, rounded up by at most 1. The product with a sector
-    /// number is then too large by less than `1 / sectors`, so the quotient is exact. The
-    /// multiplier is below `1 << 56`.
+    /// `1 << shift` is the first power of two not below `sectors`, and `multiplier` is
+    /// `(1 << (SECTOR_BITS + shift)) / sectors`, rounded up by at most 1. A sector number times
+    /// that, over `1 << (SECTOR_BITS + shift)`, is too large by less than `1 / sectors`. So the
+    /// quotient, rounded down, is exact. The multiplier is below `1 << 56`.
     fn new(sectors: NonZeroU32) -> Self {
         let divisor = NonZeroU64::from(sectors);
         let shift = u32::BITS - (sectors.get() - 1).leading_zeros();
         let unit = 1_u64 << Self::SECTOR_BITS;
-        let fraction = ((unit % divisor) << shift) / divisor;
-        let fraction = ((unit / divisor) << shift).saturating_add(fraction);
+        let low = ((unit % divisor) << shift) / divisor;
+        let quotient = ((unit / divisor) << shift).saturating_add(low);
         Self {
             sectors: divisor.get(),
-            multiplier: fraction.saturating_add(1),
+            multiplier: quotient.saturating_add(1),
             shift,
         }
     }
 
     /// Returns how many pages of `sectors` sectors begin in the first `len` sectors.
-    fn pages_of(sectors: NonZeroU32, len: u64) -> u64 {
+    fn count_pages(sectors: NonZeroU32, len: u64) -> u64 {
         let sectors = NonZeroU64::from(sectors);
         (len / sectors).saturating_add(u64::from(len % sectors != 0))
     }
@@ -1263,6 +1294,7 @@ impl PageSize {
 
     /// Returns the page that contains the sector `offset`.
     fn page_of(&self, offset: u64) -> u64 {
+        // Shifted, so that the upper half of the product has lost SECTOR_BITS bits.
         let offset = u128::from(offset << (u64::BITS - Self::SECTOR_BITS));
         let product = offset.wrapping_mul(u128::from(self.multiplier));
         ((product >> u64::BITS) as u64).wrapping_shr(self.shift)
@@ -1272,23 +1304,22 @@ impl PageSize {
 /// The target.
 struct Switch {
     page_size: PageSize,
-    /// Pages of the target. The last one may be shorter than the others.
+    /// Number of pages of the target. The last one may be shorter than the others.
     pages: u64,
     /// The slot whose page table the map reads.
-    slot: current::Current<TableSlot>,
+    slot: choice::Choice<TableSlot>,
     id: TargetId,
     list: Arc<SwitchList>,
-    /// Count of the I/Os whose page has a device.
+    /// The first count of `ios`, with its address ready for the map.
     remapped: percpu::Count,
-    /// The same count, and that of the I/Os whose page has none.
+    /// Counts of the I/Os whose page has a device ([`Self::REMAPPED`]), and of those whose page has
+    /// none ([`Self::UNMAPPED`]).
     ios: Arc<percpu::Counters>,
 }
 
 impl Switch {
-    /// The index in `ios` of the count of I/Os whose page has a device.
     const REMAPPED: usize = 0;
 
-    /// The index in `ios` of the count of I/Os whose page has none.
     const UNMAPPED: usize = 1;
 
     /// Returns the route of an I/O to a page with this entry, or `None` if there is no such device.
@@ -1330,7 +1361,7 @@ impl dm::Target for Switch {
         self.route_to(&table.find(page)?, devices)
     }
 
-    fn run<'a>(
+    fn route_run<'a>(
         &'a self,
         offset: u64,
         len: u32,
@@ -1343,26 +1374,28 @@ impl dm::Target for Switch {
         let page = self.page_size.page_of(offset);
         let last = offset.wrapping_add(len.saturating_sub(1).into());
         let last = self.page_size.page_of(last);
-        let (end, found) = table.run(page, last);
+        let (end, found) = table.find_run(page, last);
         let route = match found {
             Some(found) => {
                 let number = found.entry;
                 let unmapped = Some(Unmapped::Device { number, offset });
                 self.route_to(&found, devices).ok_or(unmapped)
             }
-            None => Err(table.unmapped(page)),
+            None => Err(table.why_unmapped(page)),
         };
         let sectors = self.page_size.start_of(end).wrapping_sub(offset);
         (sectors.min(len.into()) as u32, route)
     }
 
-    fn unmapped(&self, offset: u64, reason: Option<Unmapped>) {
-        self.ios.add(Self::UNMAPPED);
+    fn count_unmapped(&self, offset: u64, reason: Option<Unmapped>) {
+        self.ios.increment(Self::UNMAPPED);
         if let Some(table) = self.slot.table.read(&rcu::Guard::new()) {
             table.count_unmapped(self.page_size.page_of(offset));
         }
-        if let Some(reason) = reason.filter(|_| system::may_warn(c"switch_map")) {
-            pr_warn!("switch_map WARNING: {reason}\n");
+        if let Some(reason) = reason {
+            if system::may_warn(c"switch_map") {
+                pr_warn!("switch_map WARNING: {reason}\n");
+            }
         }
     }
 
@@ -1382,7 +1415,8 @@ impl dm::Target for Switch {
         }
     }
 
-    /// Makes uploads find this switch from now on, although the one that it replaces still exists.
+    /// From now on, uploads find this switch, although the one that it replaces still exists, and
+    /// the map reads the page table of the slot that the list has for this switch.
     fn resume(&self) {
         let slot = self.list.make_live(self.slot.device, self.id);
         if let Some(slot) = slot {
@@ -1410,6 +1444,7 @@ impl dm::Target for Switch {
         for device in devices {
             line.write_fmt(fmt!(" {}", device.name()))?;
         }
+        // v3: five fields follow.
         line.write_str(" 5 ")?;
         for _ in devices {
             line.write_str("A")?;
@@ -1495,16 +1530,16 @@ impl Switch {
         let shape = Shape {
             line: Line::V3,
             dev_count,
-            page_size: page_size.ok_or_else(|| logged(c"Invalid page size"))?,
+            page_sectors: page_size.ok_or_else(|| logged(c"Invalid page size"))?,
         };
         let this = Self::allocate(list, constructor, shape).map_err(out_of_memory)?;
         for (path, start) in args.pairs(2) {
-            Self::open_device(constructor, path, start, shape.page_size).map_err(|text| {
+            Self::open_device(constructor, path, start, shape.page_sectors).map_err(|text| {
                 pr_warn!("switch_ctr device={path}, start={start}\n");
                 logged(text)
             })?;
         }
-        Self::check_data_units(constructor, shape.page_size).map_err(logged)?;
+        Self::check_data_units(constructor, shape.page_sectors).map_err(logged)?;
         this.register().map_err(out_of_memory)
     }
 
@@ -1519,11 +1554,11 @@ impl Switch {
         let slot = Arc::pin_init(slot, GFP_KERNEL)?;
         let ios = percpu::Counters::new(Self::UNMAPPED + 1)?;
         Ok(Self {
-            page_size: PageSize::new(shape.page_size),
-            pages: PageSize::pages_of(shape.page_size, constructor.len()),
-            slot: current::Current::new([slot.clone(), slot]),
+            page_size: PageSize::new(shape.page_sectors),
+            pages: PageSize::count_pages(shape.page_sectors, constructor.len()),
+            slot: choice::Choice::new([slot.clone(), slot]),
             id: TargetId {
-                table: constructor.table_id(),
+                table_id: constructor.table_id(),
                 begin: constructor.begin(),
             },
             list: list.clone(),
@@ -1536,7 +1571,7 @@ impl Switch {
     fn register(mut self) -> Result<Self> {
         let own = self.slot.first();
         let slot = self.list.add(self.id, self.pages, own.clone())?;
-        self.slot = current::Current::new([slot, own]);
+        self.slot = choice::Choice::new([slot, own]);
         Ok(self)
     }
 
@@ -1693,7 +1728,7 @@ impl fmt::Display for Answer {
 }
 
 /// The answer to the message `chunk_hits`: the number of chunks, then the count of the I/Os to each
-/// chunk, at most [`PageTable::MAX_HITS`] of them. Without a page table it is 0.
+/// chunk, at most [`PageTable::COUNTED_CHUNKS`] of them. Without a page table it is 0.
 struct ChunkHits(Option<(usize, Arc<percpu::Counters>)>);
 
 impl ChunkHits {
@@ -1711,7 +1746,7 @@ impl fmt::Display for ChunkHits {
             return f.write_str("0");
         };
         write!(f, "{chunks}")?;
-        for number in 0..(*chunks).min(PageTable::MAX_HITS) {
+        for number in 0..(*chunks).min(PageTable::COUNTED_CHUNKS) {
             write!(f, " {}", hits.sum(number))?;
         }
         Ok(())
@@ -1772,13 +1807,13 @@ impl fmt::Display for PageList {
         )?;
         let mut page = u64::from(self.pages.start);
         let end = u64::from(self.pages.end.min(total));
-        let mut tokens = Tokens::new(f, table.geometry.entries_per_word(), page);
+        let mut tokens = Tokens::new(f, table.geometry.entries_per_message_word(), page);
         while page < end {
             system::cond_resched_killable().map_err(|_| fmt::Error)?;
             let chunk_end = end.min((page | u64::from(CHUNK_ENTRIES - 1)).saturating_add(1));
             while page < chunk_end {
                 let found;
-                (page, found) = table.run(page, chunk_end - 1);
+                (page, found) = table.find_run(page, chunk_end - 1);
                 page = page.min(chunk_end);
                 tokens.add(found.map(|found| found.entry), page)?;
             }
@@ -1910,8 +1945,8 @@ mod in_tree {
         sync::Arc, //
     };
 
-    /// The most paths of a line. The kernel's own target allocates a context of 40 bytes and 16
-    /// bytes a path at once, at most 4 MiB.
+    /// The most paths of a line. The kernel's own target allocates 40 bytes, and 16 for each path,
+    /// with one kmalloc, which returns at most 4 MiB.
     const MAX_PATHS: u32 = ((4 << 20) - 40) / 16;
 
     /// Whether a table line is one of the kernel's own: its third argument is a number. In v3's
@@ -1943,7 +1978,7 @@ mod in_tree {
         let shape = Shape {
             line: Line::InTree,
             dev_count: paths,
-            page_size: region_size,
+            page_sectors: region_size,
         };
         let this = Switch::allocate(list, constructor, shape).map_err(no_context)?;
         for (path, start) in args.pairs(3) {
@@ -1974,7 +2009,7 @@ mod in_tree {
         let table = table
             .boxed_with_chunks(chunks_of(&(0..total)))
             .map_err(|refusal| refusal.error())?;
-        table.write_many(0..total, (0..shape.dev_count).cycle())?;
+        table.write_killable(0..total, (0..shape.dev_count).cycle())?;
         Ok(table)
     }
 
@@ -1985,6 +2020,7 @@ mod in_tree {
         // A single device needs no bits, but an entry has at least one.
         let fewest = Geometry::new(bits).unwrap_or(Geometry::NARROWEST);
         match shape.line {
+            // `width` is that power of two.
             Line::V3 => Geometry::new(fewest.width()).unwrap_or(fewest),
             Line::InTree => fewest,
         }
@@ -1995,29 +2031,32 @@ mod in_tree {
         name.eq_ignore_ascii_case(b"set_region_mappings")
     }
 
-    /// Handles that message for a switch of `pages` pages. The arguments take effect one after the
-    /// other. If one is refused, those before it stay in effect, and the log says why. May sleep.
+    /// Handles that message for a switch of `pages` pages. May sleep.
+    ///
+    /// The arguments are applied in their order: readers see those in the current table at once,
+    /// and those in a new table at the end. If one is refused, the earlier ones are still applied,
+    /// and the reason is logged.
     pub(crate) fn message(slot: &TableSlot, pages: u64, args: &dm::Args<'_>) -> Result {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-        let mut mappings = Mappings {
+        let mut message = Message {
             shape: slot.shape,
             pages,
             writer: slot.table.lock(),
             next: None,
             region: 0,
         };
-        let outcome = args.iter().skip(1).try_for_each(|arg| mappings.apply(arg));
-        mappings.publish();
+        let outcome = args.iter().skip(1).try_for_each(|arg| message.apply(arg));
+        message.finish();
         outcome.map_err(|error| {
             pr_warn!("{error}\n");
             error.errno()
         })
     }
 
-    /// A message that is being handled.
-    struct Mappings<'a> {
+    /// A message whose arguments are being applied.
+    struct Message<'a> {
         shape: Shape,
-        /// Entries of the table that is made if the switch has none.
+        /// Number of entries of the table that is made if the switch has none.
         pages: u32,
         writer: rcu::Writer<'a, PageTable>,
         /// The table that replaces the current one at the end, if that lacks chunks.
@@ -2026,7 +2065,7 @@ mod in_tree {
         region: u64,
     }
 
-    impl Mappings<'_> {
+    impl Message<'_> {
         /// Returns the table that the next argument is for.
         fn table(&self) -> Option<&PageTable> {
             self.next.as_deref().or(self.writer.get())
@@ -2040,7 +2079,8 @@ mod in_tree {
             }
         }
 
-        /// Returns the entries of the table, and how many devices they can name.
+        /// Returns the number of entries of the table, and the bound of device numbers: the number
+        /// of devices, or less if an entry has too few bits.
         fn limits(&self) -> (u32, u32) {
             let dev_count = self.shape.dev_count;
             self.table().map_or((self.pages, dev_count), |table| {
@@ -2100,17 +2140,20 @@ mod in_tree {
             self.make_chunks(total, &pages)?;
             if let Some(table) = self.table() {
                 let length = length as u32;
+                // These may be entries that the next call writes: it stores each one before it
+                // takes the next.
                 let earlier = pages.clone().map(|page| page.saturating_sub(length));
                 table
-                    .write_many(pages, earlier.map(|page| table.entry(page)))
+                    .write_killable(pages, earlier.map(|page| table.entry(page)))
                     .map_err(|_| MappingError::Killed { arg })?;
             }
             self.region = last;
             Ok(())
         }
 
-        /// Allocates the missing chunks of these pages: in `next`, which is made for that if the
-        /// current table lacks chunks, with `total` entries if there is no current table.
+        /// Makes sure that these pages have chunks. If the current table lacks some, they are added
+        /// to `next`, which is made if there is none. `total` is its number of entries if there is
+        /// no current table.
         fn make_chunks(&mut self, total: u32, pages: &Range<u32>) -> Result<(), Refusal> {
             let chunks = chunks_of(pages);
             match (&mut self.next, self.writer.get()) {
@@ -2124,8 +2167,8 @@ mod in_tree {
             }
         }
 
-        /// Makes readers see all changes, and ends the writer.
-        fn publish(self) {
+        /// Replaces the current table by `next`, if there is one, and unlocks the slot.
+        fn finish(self) {
             let Self {
                 mut writer, next, ..
             } = self;
@@ -2137,9 +2180,9 @@ mod in_tree {
 
     /// An argument of the message. Its numbers are in hex.
     enum Mapping {
-        /// `REGION:DEVICE`, or `:DEVICE` for the region after the last one.
+        /// `<region>:<device>`, or `:<device>` for the region after the last one.
         Device { region: Option<u64>, device: u64 },
-        /// `RLENGTH,COUNT`: the next `count` regions repeat the last `length` ones.
+        /// `R<length>,<count>`: the next `count` regions repeat the last `length` ones.
         Cycle { length: u64, count: u64 },
     }
 
@@ -2178,7 +2221,7 @@ mod in_tree {
         Some(number as u32)
     }
 
-    /// Returns the number that one or more digits of `radix` are, truncated to 64 bits.
+    /// Parses one or more digits of `radix`. The number is truncated to 64 bits.
     fn wrapped_number(digits: &[u8], radix: u32) -> Option<u64> {
         if digits.is_empty() {
             return None;
@@ -2191,19 +2234,38 @@ mod in_tree {
 
     /// The reason why an argument is refused, or not applied to its end.
     enum MappingError<'a> {
-        Argument { arg: dm::Text<'a> },
-        Cycle { length: u64, region: u64 },
-        Regions { region: u64, count: u64, total: u32 },
-        Region { region: u64, total: u32 },
-        Device { device: u64, dev_count: u32 },
-        NoMemory(Refusal),
-        Killed { arg: dm::Text<'a> },
+        Argument {
+            arg: dm::Text<'a>,
+        },
+        Cycle {
+            length: u64,
+            region: u64,
+        },
+        Regions {
+            region: u64,
+            count: u64,
+            total: u32,
+        },
+        Region {
+            region: u64,
+            total: u32,
+        },
+        Device {
+            device: u64,
+            dev_count: u32,
+        },
+        /// Chunks were not allocated.
+        Chunks(Refusal),
+        /// The process was killed while entries were repeated.
+        Killed {
+            arg: dm::Text<'a>,
+        },
     }
 
     impl MappingError<'_> {
         fn errno(&self) -> Error {
             match self {
-                Self::NoMemory(refusal) => refusal.error(),
+                Self::Chunks(refusal) => refusal.error(),
                 Self::Killed { .. } => EINTR,
                 _ => EINVAL,
             }
@@ -2212,7 +2274,7 @@ mod in_tree {
 
     impl From<Refusal> for MappingError<'_> {
         fn from(refusal: Refusal) -> Self {
-            Self::NoMemory(refusal)
+            Self::Chunks(refusal)
         }
     }
 
@@ -2240,7 +2302,7 @@ mod in_tree {
                 Self::Device { device, dev_count } => {
                     write!(f, "{INVALID} device: {device} >= {dev_count}")
                 }
-                Self::NoMemory(refusal) => refusal.fmt(f),
+                Self::Chunks(refusal) => refusal.fmt(f),
                 Self::Killed { arg } => {
                     f.write_str("set_region_mappings was killed in '")?;
                     arg.fmt(f)?;
@@ -2259,7 +2321,7 @@ mod entries {
         prelude::*, //
     };
 
-    /// Entries of a power of two of bits, packed into 32-bit words from the lowest bit up.
+    /// Entries, each a power of two of bits wide, packed into 32-bit words from the lowest bit up.
     ///
     /// # Invariants
     ///
@@ -2267,13 +2329,13 @@ mod entries {
     pub(crate) struct Entries {
         /// The end of the entries that readers see.
         published: AtomicU32,
-        /// Bits of an entry.
+        /// Number of bits of an entry.
         width: u32,
         words: KVVec<AtomicU32>,
     }
 
     impl Entries {
-        /// Returns no entries. Allocates nothing.
+        /// Returns an array without words. Allocates nothing.
         pub(crate) fn none() -> Self {
             Self {
                 published: AtomicU32::new(0),
@@ -2282,15 +2344,18 @@ mod entries {
             }
         }
 
-        /// Allocates `words` words for entries of `width` bits, a power of two up to 32. No entry
-        /// is published. May sleep.
-        pub(crate) fn new(width: u32, words: usize) -> Result<Self, AllocError> {
-            let mut entries = Self::none();
-            entries.width = width;
-            entries.words = KVVec::with_capacity(words, GFP_KERNEL)?;
-            let words = &mut entries.words;
+        /// Allocates `len` words for entries of `width` bits, a power of two up to 32. No entry is
+        /// published. May sleep.
+        pub(crate) fn new(width: u32, len: usize) -> Result<Self, AllocError> {
+            let mut words = KVVec::with_capacity(len, GFP_KERNEL)?;
             while words.push_within_capacity(AtomicU32::new(0)).is_ok() {}
-            Ok(entries)
+            let published = AtomicU32::new(0);
+            // INVARIANT: No entry is published.
+            Ok(Self {
+                published,
+                width,
+                words,
+            })
         }
 
         /// Returns the words. [`Self::position`] returns where an entry is in them.
@@ -2310,10 +2375,11 @@ mod entries {
             self.published.load(Ordering::Acquire)
         }
 
-        /// Makes the entries before `end`, which must be written, visible to readers. Entries that
-        /// are visible stay so.
+        /// Publishes all entries before `end`. Those that were never written are 0. Published
+        /// entries stay so. Only the holder of the writer's lock may call this.
         pub(crate) fn publish(&self, end: u32) {
             let per_word = u32::BITS.checked_div(self.width).unwrap_or(0);
+            // INVARIANT: The end is not beyond the words.
             let end = end.min((self.words.len() as u32).saturating_mul(per_word));
             if end > self.published.load(Ordering::Relaxed) {
                 // Release: a reader that sees this also sees the entries.
@@ -2339,28 +2405,29 @@ mod entries {
 }
 
 /// A choice between two values, which readers follow while a writer changes it.
-mod current {
+mod choice {
     use core::{
         ops::Deref,
         sync::atomic::{AtomicPtr, Ordering}, //
     };
     use kernel::sync::Arc;
 
-    /// Two values, one of which is current. It dereferences to that one.
+    /// Two values, one of which is chosen. It dereferences to that one.
     ///
     /// # Invariants
     ///
-    /// `current` is the address of one of `values`.
-    pub(crate) struct Current<T> {
-        current: AtomicPtr<T>,
+    /// `chosen` is the address of one of `values`, which are never replaced.
+    pub(crate) struct Choice<T> {
+        chosen: AtomicPtr<T>,
         values: [Arc<T>; 2],
     }
 
-    impl<T> Current<T> {
-        /// Makes the first of the two values current.
+    impl<T> Choice<T> {
+        /// Chooses the first of the two values.
         pub(crate) fn new(values: [Arc<T>; 2]) -> Self {
             Self {
-                current: AtomicPtr::new(Self::address(&values[0])),
+                // INVARIANT: An `Arc` keeps its value in place.
+                chosen: AtomicPtr::new(Self::address(&values[0])),
                 values,
             }
         }
@@ -2374,22 +2441,23 @@ mod current {
             self.values[0].clone()
         }
 
-        /// Makes `value` current, if it is one of the two.
+        /// Chooses `value`, if it is one of the two.
         pub(crate) fn set(&self, value: &T) {
             let value = Self::address(value);
             if self.values.iter().any(|held| Self::address(held) == value) {
-                self.current.store(value, Ordering::Relaxed);
+                self.chosen.store(value, Ordering::Relaxed);
             }
         }
     }
 
-    impl<T> Deref for Current<T> {
+    impl<T> Deref for Choice<T> {
         type Target = T;
 
         fn deref(&self) -> &T {
-            // SAFETY: By the type's invariants, `current` is the address of one of `values`. Both
-            // live as long as `self`.
-            unsafe { &*self.current.load(Ordering::Relaxed) }
+            // SAFETY: By the type's invariants, `chosen` is the address of one of `values`. Both
+            // are in `Arc`s that live as long as `self`, and were initialized before any thread got
+            // a reference to `self`.
+            unsafe { &*self.chosen.load(Ordering::Relaxed) }
         }
     }
 }
@@ -2421,12 +2489,13 @@ mod percpu {
     unsafe impl Send for Counters {}
 
     // SAFETY: A CPU adds to its own counts only, with an operation that an interrupt cannot divide.
+    // The sum reads each count as a whole.
     unsafe impl Sync for Counters {}
 
     impl Counters {
-        /// Allocates `len` counts of 0. `len` must not be 0. Fails with `ENOMEM`. May sleep.
+        /// Allocates `len` counts of 0. Fails with `ENOMEM`, also if `len` is 0. May sleep.
         pub(crate) fn new(len: usize) -> Result<Arc<Self>> {
-            // SAFETY: The function accepts any length, and returns null if it is too large.
+            // SAFETY: The function accepts any length, and returns null if it is 0 or too large.
             let counts = unsafe { abi::helper_alloc_percpu_u64(len) };
             if counts.is_null() {
                 return Err(ENOMEM);
@@ -2448,7 +2517,7 @@ mod percpu {
         }
 
         /// Adds 1 to the count at `index`, or to the last one if `index` is beyond it.
-        pub(crate) fn add(&self, index: usize) {
+        pub(crate) fn increment(&self, index: usize) {
             // SAFETY: `at` returns the address of a count of the allocation.
             unsafe { abi::helper_this_cpu_inc(self.at(index)) };
         }
@@ -2468,7 +2537,7 @@ mod percpu {
         }
     }
 
-    /// One count of an array, which it keeps allocated.
+    /// One count. It holds a reference to its array.
     ///
     /// # Invariants
     ///
@@ -2519,14 +2588,14 @@ mod system {
     /// Reschedules if another task needs the CPU. Fails with `EINTR` if the process is killed, so
     /// that a long operation can end. May sleep.
     pub(crate) fn cond_resched_killable() -> Result {
-        // SAFETY: The function may be called wherever sleeping is allowed.
+        // SAFETY: No caller has an `rcu::Guard` or another reason not to sleep.
         to_result(unsafe { abi::helper_cond_resched_killable() })
     }
 
-    /// Whether the function `name` may log another warning: at most 10 in 5 seconds, for the whole
-    /// module.
+    /// Takes one of the module's 10 warnings in 5 seconds, if one is left. `name` is the function
+    /// that the kernel names in its note on suppressed warnings.
     pub(crate) fn may_warn(name: &CStr) -> bool {
-        // SAFETY: `name` is a C string.
+        // SAFETY: `name` is a C string, to which the function keeps no pointer.
         unsafe { abi::helper_ratelimit(name.as_char_ptr()) }
     }
 }
@@ -2553,8 +2622,8 @@ mod rcu {
         types::Opaque, //
     };
 
-    /// An RCU read-side critical section, from its creation to its drop. No value that an [`Rcu`]
-    /// held during it is freed before its end. It must not sleep.
+    /// An RCU read-side critical section, from its creation to its drop. A value that an [`Rcu`]
+    /// holds at any time in the section is not freed before the section ends. It must not sleep.
     ///
     /// It is of the sched flavour, which disables preemption: that needs the fewest instructions.
     /// Grace periods wait for all flavours.
@@ -2564,13 +2633,13 @@ mod rcu {
     }
 
     impl Guard {
-        /// Begins a section. Also returns `kept`: the caller then need not save it over the call in
-        /// a register, which itself would have to be saved. That saves the map 6 instructions.
+        /// Begins a section. Also returns `kept`, so that the caller needs no callee-saved register
+        /// for it: 6 instructions fewer in the map.
         #[inline(always)]
         pub(super) fn new_keeping<T>(kept: *mut T) -> (Self, *mut T) {
-            // SAFETY: `drop` ends the section, or `dm::Bio::remap`, after which the guard is
-            // forgotten. The function only returns the pointer.
-            let kept = unsafe { abi::helper_rcu_read_lock_sched_for(kept.cast()) };
+            // SAFETY: Either `drop` ends the section, or `dm::Bio::remap` does, whose caller
+            // forgets the guard. The function only returns the pointer.
+            let kept = unsafe { abi::helper_rcu_read_lock_sched_keeping(kept.cast()) };
             let guard = Self {
                 _thread: PhantomData,
             };
@@ -2601,20 +2670,24 @@ mod rcu {
         retired: Opaque<abi::retired>,
     }
 
-    impl<T: Send> RcuBox<T> {
+    // A retired value is dropped at any later time, so it must not borrow.
+    impl<T: Send + 'static> RcuBox<T> {
         /// Moves the value into an allocation. May sleep.
         pub(crate) fn new(value: T) -> Result<Self, AllocError> {
             let retired = Opaque::uninit();
             Ok(Self(KBox::new(Node { value, retired }, GFP_KERNEL)?))
         }
 
-        /// Frees the value after all current read-side critical sections. Does not wait for that.
+        /// Makes the workqueue of [`Retirement`] free the value after all current read-side
+        /// critical sections (`queue_rcu_work` in `helper_retire` of `helpers.c`).
         ///
-        /// `bytes` is the memory that is freed then. If more than 32 MiB wait to be freed, the
-        /// thread waits for some of it before it returns to userland, when it holds no locks.
+        /// Does not wait here. `bytes` is the memory that is freed then. If more than 32 MiB wait
+        /// to be freed, the thread waits for some of it later, on its way back to userland, where
+        /// it holds no locks. Above 64 MiB, [`Retirement::has_room`] is false.
         fn retire(self, bytes: usize) {
             let node = KBox::into_raw(self.0);
-            // SAFETY: The node came from a box, and only `free` frees it.
+            // SAFETY: The node came from a box, and from here on only `free` frees it. The
+            // workqueue exists: see `Retirement`.
             unsafe {
                 let retired = (*node).retired.get();
                 retired.write(abi::retired {
@@ -2631,7 +2704,7 @@ mod rcu {
         /// # Safety
         ///
         /// `retired` must be that of a node that [`Self::retire`] passed on, which no reader uses
-        /// any more. It must be called once for a node.
+        /// any more. The function must be called once for each such node.
         unsafe extern "C" fn free(retired: *mut abi::retired) {
             // SAFETY: By this function's requirements, `retired` is in a node that came from a box.
             unsafe {
@@ -2663,13 +2736,14 @@ mod rcu {
 
     /// The workqueue that frees retired values. Dropping it waits until all are freed.
     ///
-    /// There must be one while values are replaced, and never two.
+    /// The module creates the only one before anything that replaces values, and drops it after all
+    /// of that.
     pub(crate) struct Retirement(());
 
     impl Retirement {
         /// Creates the workqueue. Fails with `ENOMEM`. May sleep.
         pub(crate) fn new() -> Result<Self> {
-            // SAFETY: By the type's requirements, there is none yet.
+            // SAFETY: There is none yet: the module creates only one.
             to_result(unsafe { abi::helper_begin_retirement() })?;
             Ok(Self(()))
         }
@@ -2677,13 +2751,14 @@ mod rcu {
         /// Whether at most 64 MiB wait to be freed, so that more may be retired.
         pub(crate) fn has_room() -> bool {
             // SAFETY: The function only reads a number.
-            unsafe { abi::helper_may_retire() }
+            unsafe { abi::helper_retirement_has_room() }
         }
     }
 
     impl Drop for Retirement {
         fn drop(&mut self) {
-            // SAFETY: `new` created the workqueue, and no value is replaced any more.
+            // SAFETY: `new` created the workqueue. The module drops everything that replaces values
+            // before it.
             unsafe { abi::helper_end_retirement() };
         }
     }
@@ -2695,14 +2770,14 @@ mod rcu {
     ///
     /// `current` is null or came from an [`RcuBox`], and is freed only when no reader can use it.
     #[pin_data(PinnedDrop)]
-    pub(crate) struct Rcu<T: Send + Sync> {
+    pub(crate) struct Rcu<T: Send + Sync + 'static> {
         current: AtomicPtr<Node<T>>,
         #[pin]
         writer: Mutex<()>,
         _owned: PhantomData<RcuBox<T>>,
     }
 
-    impl<T: Send + Sync> Rcu<T> {
+    impl<T: Send + Sync + 'static> Rcu<T> {
         /// Returns an initializer of a pointer to nothing.
         pub(crate) fn new() -> impl PinInit<Self> {
             pin_init!(Self {
@@ -2725,9 +2800,9 @@ mod rcu {
         ///
         /// Until the writer is dropped, the thread's allocations imply `GFP_NOIO`. A device that is
         /// being suspended waits for its target's functions, which may wait for this lock; I/O for
-        /// reclaim could wait for that device. (Linux 7.2 has an exception: another thread that
-        /// allocates per-CPU memory may wait for I/O with the mutex that
-        /// [`super::percpu::Counters::new`] takes.)
+        /// reclaim could wait for that device. (From Linux 7.2 on, that is incomplete for
+        /// [`super::percpu::Counters::new`]: `__alloc_percpu` takes a mutex, whose holder may be
+        /// waiting for I/O.)
         pub(crate) fn lock(&self) -> Writer<'_, T> {
             let lock = self.writer.lock();
             Writer {
@@ -2741,7 +2816,7 @@ mod rcu {
     }
 
     #[pinned_drop]
-    impl<T: Send + Sync> PinnedDrop for Rcu<T> {
+    impl<T: Send + Sync + 'static> PinnedDrop for Rcu<T> {
         fn drop(self: Pin<&mut Self>) {
             // A reader borrows the `Rcu`, so there is none.
             if let Some(last) = NonNull::new(self.current.load(Ordering::Relaxed)) {
@@ -2752,21 +2827,21 @@ mod rcu {
     }
 
     /// The right to replace the value of an [`Rcu`].
-    pub(crate) struct Writer<'a, T: Send + Sync> {
+    pub(crate) struct Writer<'a, T: Send + Sync + 'static> {
         rcu: &'a Rcu<T>,
         /// The thread's allocation flags before the lock.
         flags: c_uint,
         _lock: MutexGuard<'a, ()>,
     }
 
-    impl<T: Send + Sync> Drop for Writer<'_, T> {
+    impl<T: Send + Sync + 'static> Drop for Writer<'_, T> {
         fn drop(&mut self) {
             // SAFETY: `Rcu::lock` saved these flags, on this thread.
             unsafe { abi::helper_memalloc_noio_restore(self.flags) };
         }
     }
 
-    impl<T: Send + Sync> Writer<'_, T> {
+    impl<T: Send + Sync + 'static> Writer<'_, T> {
         /// Returns the value, if there is one.
         pub(crate) fn get(&self) -> Option<&T> {
             // SAFETY: Only `replace` retires the value. It borrows `self` mutably, and the lock
@@ -2781,7 +2856,9 @@ mod rcu {
             let new = KBox::into_raw(value.0);
             let old = self.rcu.current.swap(new, Ordering::AcqRel);
             if let Some(old) = NonNull::new(old) {
-                // SAFETY: By the type's invariants, the pointer came from a box.
+                // SAFETY: By the type's invariants, the pointer came from a box. `swap` made this
+                // thread its only owner. Readers may still have shared references, so the box is
+                // only passed to `retire`.
                 RcuBox(unsafe { KBox::from_raw(old.as_ptr()) }).retire(bytes);
             }
         }
@@ -2800,7 +2877,7 @@ mod sysfs {
     };
 
     /// The file `/sys/module/NAME/familyid`, which contains the number of a generic netlink family.
-    /// Dropping it removes the file, after its readers.
+    /// Dropping it waits for the file's readers, and removes it.
     ///
     /// A module can have one.
     pub(crate) struct FamilyIdFile {
@@ -2875,7 +2952,8 @@ mod genl {
         fn handle(&self, request: &Request<'_>) -> Result;
     }
 
-    /// A registered family. Dropping it unregisters the family, after running commands.
+    /// A registered family. Dropping it waits for the commands that are being handled, and
+    /// unregisters the family. A module can have one.
     #[pin_data(PinnedDrop)]
     pub(crate) struct Registration<F: Family> {
         handler: F,
@@ -2932,8 +3010,8 @@ mod genl {
                 policy: Self::POLICIES.as_ptr(),
                 small_ops: Self::COMMANDS.as_ptr(),
                 n_small_ops: 1,
-                // From this command on, the kernel checks the reserved field of the header. The
-                // family has none.
+                // From this command on, the kernel checks the reserved field of the header. It is
+                // the one after the family's only command.
                 resv_start_op: F::COMMAND + 1,
                 module: module.as_ptr(),
                 ..Default::default()
@@ -2967,7 +3045,9 @@ mod genl {
         ) -> c_int {
             // SAFETY: The function only reads a pointer, which is set before the registration.
             let family = unsafe { abi::helper_genl_family() };
-            // SAFETY: The family is embedded in a registration, whose drop waits for this function.
+            // SAFETY: The module's only family is embedded in a registration of this type. Its
+            // handler was initialized before the family was registered, and its drop waits for this
+            // function.
             let registration = unsafe {
                 let family = Opaque::cast_from(family).cast_mut();
                 &*container_of!(family, Self, family)
@@ -3055,7 +3135,8 @@ mod genl {
     }
 
     impl Reply {
-        /// Sends the answer, with `value` as an attribute of the type `NLA_BINARY`. May sleep.
+        /// Sends the answer, with `value` as an attribute whose number is that of the policy type
+        /// `NLA_BINARY`: v3 confused the two, and its userland expects that. May sleep.
         pub(crate) fn send<T: AsBytes>(self, value: &T) -> Result {
             let data = core::ptr::from_ref(value).cast();
             // SAFETY: By the type's invariants, `self` owns the buffer. `value` is readable for its
@@ -3108,7 +3189,7 @@ mod dm {
         types::Opaque, //
     };
 
-    /// A device-mapper target. Its devices must not have zones that have to be written in order.
+    /// A device-mapper target.
     pub(crate) trait Target: Sized + Send + Sync {
         /// The name in table lines.
         const NAME: &'static CStr;
@@ -3127,9 +3208,8 @@ mod dm {
 
         /// The answer to a message.
         ///
-        /// The kernel's buffer for it begins where the arguments are. So it is displayed into that
-        /// only when nothing uses the arguments any more. That may sleep, and fails if the rest
-        /// does not fit.
+        /// It has no lifetime, so it cannot borrow the arguments: device-mapper's buffer for the
+        /// answer overlaps them. Displaying it may sleep, and fails if the buffer is too small.
         type Answer: kernel::fmt::Display;
 
         /// Constructs a target from the arguments of its table line. May sleep.
@@ -3141,8 +3221,8 @@ mod dm {
 
         /// Returns the route of the I/O of `len` sectors that begins `offset` sectors after the
         /// target's begin, if the whole I/O has one route that is quick to find. That is so for
-        /// most; [`Self::run`] is called for the others. Flushes reach neither function: each
-        /// device gets one.
+        /// most; [`Self::route_run`] is called for the others. A flush without data reaches neither
+        /// function: each device gets one.
         fn route<'a>(
             &'a self,
             offset: u64,
@@ -3151,9 +3231,9 @@ mod dm {
             guard: &'a rcu::Guard,
         ) -> Option<Route<'a>>;
 
-        /// Returns how many sectors from `offset` on, 1 to `len`, have one route, and that route.
-        /// Both must come from one state of the target's data.
-        fn run<'a>(
+        /// Returns how many sectors from `offset` on, 1 to `len`, have the same route, or none, and
+        /// that route. Both must come from one state of the target's data.
+        fn route_run<'a>(
             &'a self,
             offset: u64,
             len: u32,
@@ -3161,14 +3241,15 @@ mod dm {
             guard: &'a rcu::Guard,
         ) -> (u32, Result<Route<'a>, Self::Unmapped>);
 
-        /// Counts and logs an I/O without a route. It goes to the first device.
-        fn unmapped(&self, offset: u64, reason: Self::Unmapped);
+        /// Counts and logs an I/O without a route, which the caller sends to the first device.
+        fn count_unmapped(&self, offset: u64, reason: Self::Unmapped);
 
         /// Returns the sectors of a unit. An I/O may be split at each multiple of it, counted from
         /// the target's begin.
         fn granularity(&self) -> u64;
 
-        /// Makes the target's table the live one of its mapped device. I/O begins after this.
+        /// The mapped device resumes with the target's table, which is live from now on. I/O begins
+        /// after this.
         ///
         /// Must not allocate: reclaim may need the mapped device.
         fn resume(&self);
@@ -3192,9 +3273,9 @@ mod dm {
 
     /// Where an I/O goes, and the counts to which it adds 1.
     pub(crate) struct Route<'a> {
-        /// The device. The I/O goes to the same offset from the device's start.
+        /// The device. The I/O goes to the sector `start() + offset` of it.
         pub(crate) device: &'a Device,
-        /// The counts.
+        /// The target's count of routed I/O, and a narrower one of the target's choice.
         pub(crate) counts: [&'a percpu::Count; 2],
     }
 
@@ -3206,8 +3287,12 @@ mod dm {
         pub(crate) error: Error,
     }
 
-    /// The text of a C string, without the NUL that follows. It is displayed with `\xNN` for each
-    /// byte that is not printable ASCII.
+    /// The text of a C string, without its NUL. It is displayed with `\xNN` for each byte that is
+    /// not printable ASCII.
+    ///
+    /// # Invariants
+    ///
+    /// A NUL follows the bytes, and neither changes for `'a`.
     #[derive(Clone, Copy)]
     pub(crate) struct Text<'a>(&'a [u8]);
 
@@ -3341,8 +3426,8 @@ mod dm {
         pub(crate) fn open_device(&mut self, path: Text<'_>, start: u64) -> Result<&Device> {
             let ti = self.ti.as_ptr();
             let mut dev = core::ptr::null_mut();
-            // SAFETY: By the type's invariants, `ti` is valid. `path` is a C string, and `dev` may
-            // be written to.
+            // SAFETY: By the types' invariants, `ti` is valid, and a NUL follows the bytes of
+            // `path`. `dev` may be written to.
             to_result(unsafe { abi::helper_dm_get_device(ti, path.as_char_ptr(), &mut dev) })?;
             let dev = NonNull::new(dev).ok_or(ENODEV)?;
             let device = Device {
@@ -3384,7 +3469,8 @@ mod dm {
     /// # Invariants
     ///
     /// `dev` was opened for `ti`, and `bdev` is its block device. `ti` outlives the `Device`: only
-    /// [`Constructor`] and [`Instance`] own a `Device`, and the latter is dropped with its target.
+    /// [`Constructor`] and [`Instance`] own a `Device`, and the destructor of `ti` drops the
+    /// latter.
     pub(crate) struct Device {
         bdev: *mut bindings::block_device,
         start: u64,
@@ -3392,11 +3478,10 @@ mod dm {
         ti: NonNull<abi::dm_target>,
     }
 
-    // SAFETY: Only the drop changes a `Device`, and device-mapper may call that on any thread.
+    // SAFETY: A `Device` may be put on any thread, in the constructor or the destructor of `ti`.
     unsafe impl Send for Device {}
 
-    // SAFETY: The methods only read: fields that do not change while the device is open, and its
-    // length, which is read atomically.
+    // SAFETY: The methods only read single words of what exists while the device is open.
     unsafe impl Sync for Device {}
 
     /// Splits a kernel's device number into major and minor.
@@ -3418,7 +3503,8 @@ mod dm {
 
         /// Returns the device's name, `major:minor`.
         pub(crate) fn name(&self) -> Text<'_> {
-            // SAFETY: By the type's invariants, `dev` is open, and its name is a C string.
+            // SAFETY: By the type's invariants, `dev` is open. Its name is a C string, which does
+            // not change while it is open.
             unsafe { Text::from_raw((*self.dev.as_ptr()).name.as_ptr()) }
         }
 
@@ -3440,8 +3526,8 @@ mod dm {
             in_sectors(bytes)
         }
 
-        /// Returns the sizes in bytes of the data units that the device's inline encryption
-        /// hardware supports in a mode. Each is a power of two, and one bit of the number.
+        /// Returns which data units the device's inline encryption hardware supports in a mode: bit
+        /// `n` is set for those of `1 << n` bytes.
         fn data_units(&self, mode: abi::blk_crypto_mode_num) -> u32 {
             // SAFETY: By the type's invariants, `bdev` is that of an open device. The mode is one
             // of the enum's.
@@ -3474,10 +3560,11 @@ mod dm {
         ///
         /// # Safety
         ///
-        /// [`Registration::construct`] must have constructed `ti`, and its destructor must not run
-        /// for `'a`.
+        /// [`Registration::construct`] must have constructed `ti`, with this `T`, and its
+        /// destructor must not run for `'a`.
         unsafe fn of<'a>(ti: *mut abi::dm_target) -> &'a Self {
-            // SAFETY: `construct` stored a pointer there that came from a box.
+            // SAFETY: `construct` stored a pointer to an `Instance<T>` there, which only the
+            // destructor frees.
             unsafe { &*(*ti).private.cast() }
         }
 
@@ -3504,7 +3591,9 @@ mod dm {
                 drop(guard);
                 return bio.send_to(self.devices.get(bio.flush_number()));
             }
-            let (sectors, route) = self.target.run(offset, bio.len(), &self.devices, &guard);
+            let (sectors, route) = self
+                .target
+                .route_run(offset, bio.len(), &self.devices, &guard);
             match route {
                 Ok(route) => {
                     if !bio.cut(sectors) {
@@ -3536,7 +3625,7 @@ mod dm {
             if !bio.cut(sectors) {
                 return abi::DM_MAPIO_KILL as c_int;
             }
-            self.target.unmapped(offset, reason);
+            self.target.count_unmapped(offset, reason);
             let first = self.devices.first();
             bio.set_sector(first.map_or(0, |device| device.start.wrapping_add(offset)));
             bio.send_to(first)
@@ -3547,7 +3636,8 @@ mod dm {
     ///
     /// # Invariants
     ///
-    /// The pointer is to a valid bio, which only this target's map function uses.
+    /// The pointer is to a bio that device-mapper made for this target, and that only this target's
+    /// map function uses.
     struct Bio(*mut bindings::bio);
 
     impl Bio {
@@ -3559,6 +3649,7 @@ mod dm {
 
         /// Whether the bio is a read or a write without a flush, as most are.
         fn only_transfers(&self) -> bool {
+            // These differ in one bit, and have no other.
             let transfers = bindings::req_op_REQ_OP_READ | bindings::req_op_REQ_OP_WRITE;
             // SAFETY: By the type's invariants, the bio is valid.
             unsafe { (*self.0).bi_opf & (Self::OPERATION & !transfers | Self::PREFLUSH) == 0 }
@@ -3573,7 +3664,7 @@ mod dm {
 
         /// Returns the number of the device that the flush is for.
         fn flush_number(&self) -> usize {
-            // SAFETY: By the type's invariants, device-mapper passed the bio to a map function.
+            // SAFETY: By the type's invariants, device-mapper made the bio for a target.
             unsafe { abi::dm_bio_get_target_bio_nr(self.0) as usize }
         }
 
@@ -3587,9 +3678,10 @@ mod dm {
         /// Device-mapper sends the rest in another bio. Returns false if the bio is longer and
         /// cannot be cut, because it is an atomic write.
         fn cut(&mut self, sectors: u32) -> bool {
-            // SAFETY: The bio is being mapped, and has more than `sectors` sectors. It is no
-            // duplicate, because `construct` asks for one bio of each kind but flushes, and no
-            // zoned write, because targets have no zoned devices.
+            // SAFETY: By the type's invariants, device-mapper made the bio for a target, and it is
+            // being mapped. It has more than `sectors` sectors. It is no duplicate, because
+            // `construct` asks for one bio of each kind but flushes, and no zoned write, because
+            // device-mapper refuses zoned devices to a type without a feature for them.
             sectors >= self.len() || unsafe { abi::helper_bio_cut(self.0, sectors) }
         }
 
@@ -3604,7 +3696,7 @@ mod dm {
             unsafe { (*self.0).bi_iter.bi_sector = sector };
         }
 
-        /// Sends the bio to a device, or fails it if that is `None`. Returns the map function's
+        /// Redirects the bio to a device, or fails it if that is `None`. Returns the map function's
         /// result.
         fn send_to(&mut self, device: Option<&Device>) -> c_int {
             let Some(device) = device else {
@@ -3616,8 +3708,9 @@ mod dm {
             abi::DM_MAPIO_REMAPPED as c_int
         }
 
-        /// Sends the bio on its route, counts it, and ends the section in which the route was
-        /// found. A single call of C, for four of a few instructions each, saves the map 22.
+        /// Redirects the bio along its route, adds 1 to the route's counts, and ends the section in
+        /// which the route was found. It is one call of C instead of four short ones: 22
+        /// instructions fewer in the map.
         ///
         /// # Safety
         ///
@@ -3628,15 +3721,16 @@ mod dm {
             // It does not overflow: device-mapper has checked that the target is within the device.
             self.set_sector(device.start.wrapping_add(offset));
             // SAFETY: By the type's invariants, the bio is valid, and nothing else uses it. The
-            // device is open, and the counts are allocated until the section ends.
+            // counts are allocated until the section ends, which C does after it has used them. The
+            // device is open until the target's destructor.
             unsafe { abi::helper_bio_remap(self.0, device.bdev, first, second) };
         }
     }
 
-    /// Returns the least and the greatest length in bytes of the atomic writes of a target, from
-    /// those that all its devices support, if borders are at multiples of the largest power of two
-    /// that divides `sectors`. An atomic write cannot be cut, so it must not cross a border. Its
-    /// length is a power of two, and it begins at a multiple of that.
+    /// Fits the least and the greatest length in bytes of an atomic write, which all devices
+    /// support, to borders at multiples of `sectors` sectors. An atomic write cannot be cut, so it
+    /// must not cross a border. Its length is a power of two, and it begins at a multiple of that.
+    /// So its length is at most the largest power of two that divides `sectors`.
     fn fit_atomic_writes([min, max]: [c_uint; 2], sectors: u64) -> [c_uint; 2] {
         let unit = 1_u64 << sectors.trailing_zeros().min(u32::BITS) << bindings::SECTOR_SHIFT;
         let max = max.min(u32::try_from(unit).unwrap_or(u32::MAX));
@@ -3682,7 +3776,7 @@ mod dm {
             let len = text.len().min(self.room.saturating_sub(1));
             if len > 0 {
                 // SAFETY: `len` is less than `room`, so by the type's invariants the text and a NUL
-                // after it fit.
+                // after it fit. The text is not in the buffer, which only this writer has.
                 unsafe {
                     self.next.copy_from_nonoverlapping(text.as_ptr(), len);
                     self.next = self.next.add(len);
@@ -3700,8 +3794,8 @@ mod dm {
     /// A registered target type. Dropping it unregisters the type.
     ///
     /// Devices can be created as soon as it exists, and they hold a reference to the module, not to
-    /// this value. So it must be created by the last step of the module's initialization that can
-    /// fail, and must exist until the module's exit.
+    /// this value. So the module creates it in the last step of its initialization, and drops it
+    /// first at its exit. It has only one.
     #[pin_data(PinnedDrop)]
     pub(crate) struct Registration<T: Target> {
         shared: T::Shared,
@@ -3715,6 +3809,8 @@ mod dm {
     // SAFETY: Only device-mapper writes to `target_type`, under its own lock. `shared` is `Sync`.
     unsafe impl<T: Target> Sync for Registration<T> {}
 
+    /// The callbacks' `ti` is valid, and a "live" one is also constructed, and not destroyed during
+    /// the call: device-mapper destroys a table only when nothing uses it any more.
     impl<T: Target> Registration<T> {
         /// Returns an initializer that registers the type. May sleep. Fails with `EBUSY` (on Linux
         /// 6.1, `EEXIST`) if another type has the name.
@@ -3725,7 +3821,8 @@ mod dm {
             try_pin_init!(Self {
                 shared,
                 target_type <- Opaque::try_ffi_init(move |slot: *mut abi::target_type| {
-                    // SAFETY: `slot` is valid for writes. The second line needs a complete type.
+                    // SAFETY: `slot` is valid for writes, and contains a type after the first line.
+                    // The callback is for the module's only type.
                     unsafe {
                         slot.write(Self::target_type(module));
                         abi::helper_set_prepare_ioctl(slot, Some(Self::prepare_ioctl_callback));
@@ -3805,8 +3902,8 @@ mod dm {
             // because the devices have pointers to `ti`, which a reference would invalidate.
             unsafe {
                 (*ti).private = KBox::into_raw(instance).cast();
-                // If each target of the table bypasses the map with flushes, device-mapper sends
-                // one to each device itself. Otherwise it sends this number through the map.
+                // Device-mapper sends this number of flushes through the map. But if each target of
+                // the table says that it may, it sends one to each device itself.
                 (*ti).num_flush_bios = flushes;
                 abi::helper_dm_target_flush_bypasses_map(ti);
                 // One bio each, if all devices support the operation. The map cuts it.
@@ -3850,32 +3947,32 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type, and a bio that
+        /// Only device-mapper may call this, with a live target of this type, and a bio that
         /// only this function uses.
         unsafe extern "C" fn map_callback(
             ti: *mut abi::dm_target,
             bio: *mut bindings::bio,
         ) -> c_int {
             let (guard, ti) = rcu::Guard::new_keeping(ti);
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             let instance = unsafe { Instance::<T>::of(ti) };
             let bio = Bio(bio);
-            // SAFETY: `ti` is valid.
+            // SAFETY: By this function's requirements, `ti` is valid.
             let offset = bio.sector().wrapping_sub(unsafe { (*ti).begin });
             instance.map(bio, offset, guard)
         }
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type.
+        /// Only device-mapper may call this, with a live target of this type.
         unsafe extern "C" fn resume_callback(ti: *mut abi::dm_target) {
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             unsafe { Instance::<T>::of(ti) }.target.resume();
         }
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type, and a buffer
+        /// Only device-mapper may call this, with a live target of this type, and a buffer
         /// of `maxlen` bytes.
         unsafe extern "C" fn status_callback(
             ti: *mut abi::dm_target,
@@ -3884,7 +3981,7 @@ mod dm {
             result: *mut c_char,
             maxlen: c_uint,
         ) {
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             let Instance { target, devices } = unsafe { Instance::<T>::of(ti) };
             // SAFETY: By this function's requirements, `result` has `maxlen` bytes.
             let mut line = unsafe { StatusWriter::new(result, maxlen) };
@@ -3907,7 +4004,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type, `argc`
+        /// Only device-mapper may call this, with a live target of this type, `argc`
         /// arguments in `argv`, and a buffer of `maxlen` bytes.
         unsafe extern "C" fn message_callback(
             ti: *mut abi::dm_target,
@@ -3916,7 +4013,7 @@ mod dm {
             result: *mut c_char,
             maxlen: c_uint,
         ) -> c_int {
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             let instance = unsafe { Instance::<T>::of(ti) };
             // SAFETY: `argv` has `argc` C strings, which do not change until the answer is written.
             let args = unsafe { Args::from_raw(argc, argv) };
@@ -3924,11 +4021,11 @@ mod dm {
                 let Some(answer) = instance.target.message(&args)? else {
                     return Ok(0);
                 };
-                // SAFETY: By this function's requirements, `result` has `maxlen` bytes, and nothing
-                // uses the arguments any more.
+                // SAFETY: By this function's requirements, `result` has `maxlen` bytes. The answer
+                // borrows nothing, so nothing uses the arguments any more.
                 let mut line = unsafe { StatusWriter::new(result, maxlen) };
                 // It fails if the answer is truncated, which device-mapper notices by itself, or if
-                // the process is killed, which sees no answer.
+                // the process is killed; then nobody reads the answer.
                 let _ = line.write_fmt(fmt!("{answer}"));
                 // 1 says that the buffer contains an answer.
                 Ok(1)
@@ -3937,15 +4034,15 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type, and a pointer
+        /// Only device-mapper may call this, with a live target of this type, and a pointer
         /// that may be written to.
         unsafe extern "C" fn prepare_ioctl_callback(
             ti: *mut abi::dm_target,
             bdev: *mut *mut bindings::block_device,
         ) -> c_int {
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             let instance = unsafe { Instance::<T>::of(ti) };
-            // SAFETY: `ti` is valid.
+            // SAFETY: By this function's requirements, `ti` is valid.
             let len = unsafe { (*ti).len };
             from_result(|| {
                 let device = instance.target.prepare_ioctl(&instance.devices)?;
@@ -3959,16 +4056,16 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type, and a callout
+        /// Only device-mapper may call this, with a live target of this type, and a callout
         /// that accepts `data`.
         unsafe extern "C" fn iterate_devices_callback(
             ti: *mut abi::dm_target,
             callout: abi::iterate_devices_callout_fn,
             data: *mut c_void,
         ) -> c_int {
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             let instance = unsafe { Instance::<T>::of(ti) };
-            // SAFETY: `ti` is valid.
+            // SAFETY: By this function's requirements, `ti` is valid.
             let len = unsafe { (*ti).len };
             let Some(callout) = callout else { return 0 };
             instance
@@ -3983,21 +4080,22 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a constructed target of this type, and the limits
+        /// Only device-mapper may call this, with a live target of this type, and the limits
         /// that its devices have in common.
         unsafe extern "C" fn io_hints_callback(
             ti: *mut abi::dm_target,
             limits: *mut bindings::queue_limits,
         ) {
-            // SAFETY: The target is constructed, and not destroyed during the call.
+            // SAFETY: By this function's requirements.
             let granularity = unsafe { Instance::<T>::of(ti) }.target.granularity();
-            // SAFETY: `ti` is valid.
+            // SAFETY: By this function's requirements, `ti` is valid.
             let begin = unsafe { (*ti).begin };
             let mut units = [0; 2];
             // SAFETY: By this function's requirements, the limits are valid, and may be changed.
             // `units` has room for two lengths.
             unsafe {
                 abi::helper_get_atomic_writes(limits, units.as_mut_ptr());
+                // A power of two divides both if it divides this.
                 units = fit_atomic_writes(units, begin | granularity);
                 abi::helper_set_atomic_writes(limits, units.as_ptr());
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Wrappers of macros and inline functions of C, and everything that differs between kernels.
- * bindgen makes the module's bindings from this file.
+ * Wrappers of macros and inline functions of C, most of what differs between kernels, and the
+ * freeing of replaced values.  bindgen makes the module's bindings from this file.
  */
 #include <linux/anon_inodes.h>
 #include <linux/blk-crypto-profile.h>
@@ -36,8 +36,8 @@ void helper_bio_set_dev(struct bio *bio, struct block_device *bdev)
 	bio_set_dev(bio, bdev);
 }
 
-/* Return the pointer, so that the map need not save it over the call: see Guard::new_keeping. */
-void *helper_rcu_read_lock_sched_for(void *kept)
+/* Return the pointer, so that the caller needs no callee-saved register for it. */
+void *helper_rcu_read_lock_sched_keeping(void *kept)
 {
 	rcu_read_lock_sched();
 	return kept;
@@ -48,24 +48,22 @@ void helper_rcu_read_unlock_sched(void)
 	rcu_read_unlock_sched();
 }
 
-/*
- * Count a bio that is mapped, and send it to its device.  End the caller's rcu_read_lock_sched().
- */
+/* Count a bio twice, end the caller's rcu_read_lock_sched(), and redirect the bio to a device. */
 void helper_bio_remap(struct bio *bio, struct block_device *bdev,
-		      u64 __percpu *first, u64 __percpu *second)
+		      u64 __percpu *target_count, u64 __percpu *chunk_count)
 {
-	this_cpu_inc(*first);
-	this_cpu_inc(*second);
+	this_cpu_inc(*target_count);
+	this_cpu_inc(*chunk_count);
 	rcu_read_unlock_sched();
 	bio_set_dev(bio, bdev);
 }
 
 /*
- * Cut a bio that is being mapped after so many sectors, which must be fewer than it has.  Return
+ * Shorten a bio, which is being mapped, to its first @sectors sectors, fewer than it has.  Return
  * false, and change nothing, if it is an atomic write.
  *
- * A flush with data reaches a map only if the whole table is on one device.  The rest of such a bio
- * then also comes with a flush.
+ * A flush with data reaches a map only if the whole table is on one device.  Both parts then come
+ * with a flush, so it may be cut.
  */
 bool helper_bio_cut(struct bio *bio, unsigned int sectors)
 {
@@ -120,7 +118,7 @@ int helper_dm_get_device(struct dm_target *ti, const char *path, struct dm_dev *
 	return dm_get_device(ti, path, dm_table_get_mode(ti->table), dev);
 }
 
-/* Kernels that lack this send num_flush_bios flushes through the map. */
+/* Kbuild looks for the field.  Kernels without it send num_flush_bios flushes through the map. */
 void helper_dm_target_flush_bypasses_map(struct dm_target *ti)
 {
 #ifdef HAVE_FLUSH_BYPASSES_MAP
@@ -141,9 +139,9 @@ void helper_get_atomic_writes(struct queue_limits *limits, unsigned int *units)
 }
 
 /*
- * Set both, and make the greatest length the boundary, too.  A partition or a stacked device that
- * does not begin at a multiple of the boundary then has no atomic writes: writes that are aligned
- * in it are not aligned in the target.
+ * Set the least and the greatest length.  The greatest is also the boundary: a partition or a
+ * stacked device that does not begin at a multiple of it has no atomic writes then, because writes
+ * that are aligned in it are not aligned in the target.
  */
 void helper_set_atomic_writes(struct queue_limits *limits, const unsigned int *units)
 {
@@ -158,25 +156,27 @@ void helper_set_atomic_writes(struct queue_limits *limits, const unsigned int *u
 /* The callback of the module's only target type. */
 static int (*prepare_ioctl)(struct dm_target *ti, struct block_device **bdev);
 
-static int __maybe_unused prepare_any_ioctl(struct dm_target *ti, struct block_device **bdev)
+static int __maybe_unused prepare_ioctl_without_command(struct dm_target *ti,
+							struct block_device **bdev)
 {
 	return prepare_ioctl(ti, bdev);
 }
 
-static int __maybe_unused prepare_this_ioctl(struct dm_target *ti, struct block_device **bdev,
-					     unsigned int cmd, unsigned long arg, bool *forward)
+static int __maybe_unused prepare_ioctl_with_command(struct dm_target *ti,
+						     struct block_device **bdev, unsigned int cmd,
+						     unsigned long arg, bool *forward)
 {
 	return prepare_ioctl(ti, bdev);
 }
 
-/* The function has more arguments in Linux 7 than in 6.12. */
+/* target_type.prepare_ioctl has three more arguments in Linux 7 than in 6.12. */
 void helper_set_prepare_ioctl(struct target_type *type,
 			      int (*callback)(struct dm_target *ti, struct block_device **bdev))
 {
 	prepare_ioctl = callback;
 	type->prepare_ioctl = _Generic(type->prepare_ioctl,
-				       typeof(&prepare_any_ioctl): prepare_any_ioctl,
-				       typeof(&prepare_this_ioctl): prepare_this_ioctl);
+				       typeof(&prepare_ioctl_without_command): prepare_ioctl_without_command,
+				       typeof(&prepare_ioctl_with_command): prepare_ioctl_with_command);
 }
 
 u64 __percpu *helper_alloc_percpu_u64(size_t count)
@@ -184,7 +184,7 @@ u64 __percpu *helper_alloc_percpu_u64(size_t count)
 	return __alloc_percpu(array_size(count, sizeof(u64)), sizeof(u64));
 }
 
-/* Return the bytes of so many counts on all CPUs. */
+/* Return the bytes of @count counts on all CPUs. */
 size_t helper_percpu_u64_bytes(size_t count)
 {
 	return count * sizeof(u64) * num_possible_cpus();
@@ -214,32 +214,32 @@ struct retired {
 };
 
 /*
- * The most bytes that wait for readers before no further value is replaced.  Above half of it, each
- * thread that replaces a value waits when it returns to userland.  So the limit is reached only by
- * many threads at once, many messages in one system call, or threads that are killed while they
- * wait.
+ * While more bytes than this wait for readers, PageTable::next_version makes no table
+ * (helper_retirement_has_room).  While more than half of it wait, a thread that has replaced a
+ * value waits when it returns to userland.  So the limit is reached only by many threads at once,
+ * many messages in one system call, or threads that are killed while they wait.
  */
 #define MAX_RETIRED (64L << 20)
 
 static struct workqueue_struct *retirement;
 static atomic_long_t retired_bytes = ATOMIC_LONG_INIT(0);
-static DECLARE_WAIT_QUEUE_HEAD(retired_less);
+static DECLARE_WAIT_QUEUE_HEAD(retired_wait);
 
 int helper_begin_retirement(void)
 {
-	/* WQ_MEM_RECLAIM: a thread that waits for it may be about to resume a device of reclaim. */
+	/* WQ_MEM_RECLAIM: a thread that waits for it may hold up the resume of a swap device. */
 	retirement = alloc_workqueue("dm_switch", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	return retirement ? 0 : -ENOMEM;
 }
 
-/* Wait until all values are freed. */
+/* Wait until all values are freed: first until all are queued. */
 void helper_end_retirement(void)
 {
 	rcu_barrier();
 	destroy_workqueue(retirement);
 }
 
-bool helper_may_retire(void)
+bool helper_retirement_has_room(void)
 {
 	return atomic_long_read(&retired_bytes) <= MAX_RETIRED;
 }
@@ -251,16 +251,16 @@ static void free_retired(struct work_struct *work)
 
 	retired->free(retired);
 	atomic_long_sub(bytes, &retired_bytes);
-	wake_up_all(&retired_less);
+	wake_up_all(&retired_wait);
 }
 
 static int wait_for_retired(struct inode *inode, struct file *file)
 {
-	wait_event_killable(retired_less, atomic_long_read(&retired_bytes) <= MAX_RETIRED / 2);
+	wait_event_killable(retired_wait, atomic_long_read(&retired_bytes) <= MAX_RETIRED / 2);
 	return 0;
 }
 
-static const struct file_operations waiting = {
+static const struct file_operations wait_operations = {
 	.owner = THIS_MODULE,
 	.release = wait_for_retired,
 };
@@ -271,7 +271,7 @@ static const struct file_operations waiting = {
  */
 static void wait_on_return(void)
 {
-	struct file *file = anon_inode_getfile("[dm-switch]", &waiting, NULL, 0);
+	struct file *file = anon_inode_getfile("[dm-switch]", &wait_operations, NULL, 0);
 
 	if (!IS_ERR(file))
 		fput(file);
@@ -352,7 +352,7 @@ int helper_genlmsg_unicast(struct sk_buff *skb, u32 portid)
 	return genlmsg_unicast(&init_net, skb, portid);
 }
 
-/* The file /sys/module/dm_switch/familyid. */
+/* The number in the file /sys/module/dm_switch/familyid. */
 static int familyid;
 
 static ssize_t __maybe_unused familyid_show(struct module_attribute *attribute,

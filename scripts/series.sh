@@ -19,7 +19,7 @@ declare -A suites=(
 # shellcheck disable=SC2034
 rust_series=(7.2 7.3)
 
-# The one that is taken for an architecture where none is asked for.
+# The series of each architecture that is used if KVER does not name one.
 # shellcheck disable=SC2034
 declare -A default_series=(
 	[amd64]=${series[-1]}
