@@ -9,34 +9,17 @@
  * Only what dm_switch itself calls is looked at: the kernel's functions that it
  * calls get their own memory as ever.
  */
-#include <linux/kallsyms.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/slab.h>
+
+#include "caller.h"
 
 static int nth;
 module_param(nth, int, 0644);
 
 static int held;
 module_param(held, int, 0444);
-
-/* Returns where a function that has just been called returns to. */
-static unsigned long caller_of(struct pt_regs *regs)
-{
-#ifdef CONFIG_ARM64
-	return procedure_link_pointer(regs);
-#else
-	return regs_get_kernel_stack_nth(regs, 0);
-#endif
-}
-
-static bool called_by_dm_switch(struct pt_regs *regs)
-{
-	char caller[KSYM_SYMBOL_LEN];
-
-	sprint_symbol(caller, caller_of(regs));
-	return strstr(caller, "[dm_switch]");
-}
 
 /* Whether this allocation is the one that is to fail. */
 static bool fails(void)
