@@ -24,6 +24,7 @@
 #   make check-package
 #                     install, use, upgrade and purge them in a Debian 12 and a Debian 13; SUITE=bookworm or
 #                     SUITE=trixie has one of the two
+#   make faults       make each fault in tests/faults, and show which test sees it; FAULT='name ...' has those
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko
 #   make tools        swupload
@@ -53,7 +54,7 @@
 #              then by default the kernel's own crate where the tree has metadata that this rustc can read, else compat.
 
 PREFIX ?= /usr/local
-export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST SEED TIME PREFIX DESTDIR
+export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST FAULT SEED TIME PREFIX DESTDIR
 
 # The tool is built in a build root, and its crates are downloaded.
 all: $(if $(KDIR),module,module tools)
@@ -103,6 +104,9 @@ deb:
 check-package:
 	@scripts/check-package.sh
 
+faults:
+	@scripts/faults.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -117,4 +121,4 @@ clean:
 	rm -rf compat/library
 	cd compat && rm -f *.o .*.cmd .*.d *.rlib *.a *.so flags generated.rs target.json target.own
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench docs fuzz soak dist deb check-package lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench docs fuzz soak dist deb check-package faults lint install uninstall clean
