@@ -18,9 +18,10 @@
 //! - [`TableSlot`]: the current page table of a switch. [`TableSlot::apply`] applies an upload.
 //! - [`SwitchList`]: all switches. It chooses the slot that an upload changes, and the slot that a
 //!   newly loaded switch takes over ([`SwitchList::add`]).
-//! - [`Switch`]: the target. **[`Switch::route`] decides which device an I/O goes to**, and
-//!   [`Switch::route_run`] does so for an I/O that spans pages. Without a route, it goes to the
-//!   first device ([`dm::Instance::map_unmapped`]). Table lines, status and messages follow.
+//! - [`Switch`]: the target. **[`Switch::route`] decides which device an I/O goes to**, with
+//!   [`Switch::route_to`]; [`Switch::route_run`] does so for an I/O that spans pages. An I/O for
+//!   which neither has a route goes to the first device ([`dm::Instance::map_unmapped`]). Table
+//!   lines, status and messages follow.
 //! - [`in_tree`]: the table line and the message of the kernel's own target of that name.
 //!
 //! Then come the wrappers, with all `unsafe`: [`entries`], [`choice`], [`percpu`] (counts),
@@ -182,8 +183,9 @@ impl<'a> Upload<'a> {
         if first % per_word != 0 {
             return Err(Refusal::Unaligned { first, per_word });
         }
-        // `nla_len` and the struct each count 4 bytes beside header and words: an attribute's
-        // header, and the first word. v3 accepts a message whose last byte is missing.
+        // `nla_len` includes 4 bytes of the attribute's header, and the struct the 4 bytes of its
+        // only declared word: the two cancel out. The `- 1` is v3's, which accepts a message
+        // without its last byte.
         let wanted =
             size_of::<abi::IpcPgTable>() - 1 + geometry.message_words(count) * size_of::<u32>();
         if wanted > nla_len {
@@ -497,7 +499,8 @@ impl Geometry {
 /// bound covers it, too.
 struct Chunk {
     entries: Entries,
-    /// Count of the I/Os to the chunk's published pages. That of the placeholder is not used.
+    /// The chunk's count in [`PageTable::hits`], for I/O that has a route. That of the placeholder
+    /// is not used.
     hits: percpu::Count,
 }
 
@@ -817,7 +820,7 @@ impl PageTable {
     ///
     /// Refuses more bytes than the machine has, as vmalloc does for a single allocation. A switch
     /// of the kernel's own line has up to 2^32 pages, whose entries need up to 16 GiB in small
-    /// chunks. The OOM killer would end other processes before one of these cannot be allocated.
+    /// chunks. Small allocations do not fail first: the OOM killer would end other processes.
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         let chunk_bytes = Chunk::bytes(self.geometry);
         let places = self.chunks_mut(chunks.clone())?;
@@ -940,8 +943,9 @@ struct Shape {
 
 /// The current page table of a switch, with the `userland` words of the last upload.
 ///
-/// It is reference counted. After a reload with a v3 line of the same shape, the old and the new
-/// switch use the same slot ([`SwitchList::add`]). An upload holds a reference while it runs.
+/// It is reference counted. If a reload replaces a switch of v3's line by one of the same shape
+/// that begins at the same sector, both use the same slot ([`SwitchList::add`]). An upload holds a
+/// reference while it runs.
 #[pin_data]
 struct TableSlot {
     device: DeviceNumber,
@@ -1081,18 +1085,19 @@ impl SwitchList {
 
     /// Adds a switch, and returns the slot that it is to use.
     ///
-    /// This is its own slot, unless the mapped device's live table (or its loaded one, if none is
-    /// live) has a switch with v3's line and the same shape that begins at the same sector. Then it
-    /// takes over the slot of that one. So a page table survives a reload.
+    /// This is `slot`, unless device-mapper's live table of the mapped device (or the loaded one,
+    /// if none is live) has a switch with v3's line, the same shape and the same begin. Then both
+    /// use the slot of that one, so the page table survives the reload: until an upload has the
+    /// numbers of the new switch and not those of the old one, for which `slot` is kept.
     ///
     /// May sleep. Allocates before it takes the lock: reclaim may wait for a suspended switch,
     /// whose resume needs the lock.
-    fn add(&self, id: TargetId, pages: u64, own: Arc<TableSlot>) -> Result<Arc<TableSlot>> {
+    fn add(&self, id: TargetId, pages: u64, slot: Arc<TableSlot>) -> Result<Arc<TableSlot>> {
         let switch = ListedSwitch {
             id,
             state: TableState::Loaded,
             pages,
-            slot: own,
+            slot,
             own: None,
             next: None,
         };
@@ -1310,7 +1315,7 @@ struct Switch {
     slot: choice::Choice<TableSlot>,
     id: TargetId,
     list: Arc<SwitchList>,
-    /// The first count of `ios`, with its address ready for the map.
+    /// The count [`Self::REMAPPED`] of `ios`, with its address ready for the map.
     remapped: percpu::Count,
     /// Counts of the I/Os whose page has a device ([`Self::REMAPPED`]), and of those whose page has
     /// none ([`Self::UNMAPPED`]).
@@ -1356,6 +1361,7 @@ impl dm::Target for Switch {
         let table = self.slot.table.read(guard)?;
         let page = self.page_size.page_of(offset);
         if !self.page_size.contains(page, offset, len) {
+            // `route_run` is called next.
             return None;
         }
         self.route_to(&table.find(page)?, devices)
@@ -3574,7 +3580,7 @@ mod dm {
             if bio.only_transfers() {
                 let route = self.target.route(offset, bio.len(), &self.devices, &guard);
                 if let Some(route) = route {
-                    // SAFETY: The guard is forgotten in the next line.
+                    // SAFETY: `remap` ends the guard's section, so the guard is forgotten.
                     unsafe { bio.remap(route, offset) };
                     core::mem::forget(guard);
                     return abi::DM_MAPIO_REMAPPED as c_int;
@@ -3599,7 +3605,7 @@ mod dm {
                     if !bio.cut(sectors) {
                         return abi::DM_MAPIO_KILL as c_int;
                     }
-                    // SAFETY: The guard is forgotten in the next line.
+                    // SAFETY: `remap` ends the guard's section, so the guard is forgotten.
                     unsafe { bio.remap(route, offset) };
                     core::mem::forget(guard);
                     abi::DM_MAPIO_REMAPPED as c_int
@@ -3717,13 +3723,13 @@ mod dm {
         /// The caller must forget the guard of that section.
         unsafe fn remap(&mut self, route: Route<'_>, offset: u64) {
             let Route { device, counts } = route;
-            let [first, second] = counts.map(percpu::Count::address);
+            let [target_count, chunk_hits] = counts.map(percpu::Count::address);
             // It does not overflow: device-mapper has checked that the target is within the device.
             self.set_sector(device.start.wrapping_add(offset));
             // SAFETY: By the type's invariants, the bio is valid, and nothing else uses it. The
-            // counts are allocated until the section ends, which C does after it has used them. The
-            // device is open until the target's destructor.
-            unsafe { abi::helper_bio_remap(self.0, device.bdev, first, second) };
+            // counts are allocated until the section ends, and the function ends it after it has
+            // used them. The device is open until the target's destructor.
+            unsafe { abi::helper_bio_remap(self.0, device.bdev, target_count, chunk_hits) };
         }
     }
 

@@ -50,10 +50,10 @@ void helper_rcu_read_unlock_sched(void)
 
 /* Count a bio twice, end the caller's rcu_read_lock_sched(), and redirect the bio to a device. */
 void helper_bio_remap(struct bio *bio, struct block_device *bdev,
-		      u64 __percpu *target_count, u64 __percpu *chunk_count)
+		      u64 __percpu *target_count, u64 __percpu *chunk_hits)
 {
 	this_cpu_inc(*target_count);
-	this_cpu_inc(*chunk_count);
+	this_cpu_inc(*chunk_hits);
 	rcu_read_unlock_sched();
 	bio_set_dev(bio, bdev);
 }
@@ -214,7 +214,7 @@ struct retired {
 };
 
 /*
- * While more bytes than this wait for readers, PageTable::next_version makes no table
+ * While more bytes than this wait to be freed, PageTable::next_version makes no table
  * (helper_retirement_has_room).  While more than half of it wait, a thread that has replaced a
  * value waits when it returns to userland.  So the limit is reached only by many threads at once,
  * many messages in one system call, or threads that are killed while they wait.
