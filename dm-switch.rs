@@ -824,8 +824,10 @@ impl PageTable {
     fn add_chunks(&mut self, chunks: Range<usize>) -> Result<(), Refusal> {
         let chunk_bytes = Chunk::bytes(self.geometry);
         let places = self.chunks_mut(chunks.clone())?;
-        let missing = places.iter().filter(|chunk| chunk.is_missing()).count();
-        if !system::fits_memory(missing.saturating_mul(chunk_bytes)) {
+        let missing = places.iter().filter(|chunk| chunk.is_missing());
+        // `count` would panic on an overflow.
+        let missing_bytes = missing.fold(0_usize, |sum, _| sum.saturating_add(chunk_bytes));
+        if !system::fits_memory(missing_bytes) {
             return Err(Refusal::NoMemoryForTable);
         }
         let added = self.allocate_chunks(chunks.clone());
