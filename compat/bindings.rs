@@ -18,7 +18,7 @@
     unsafe_op_in_unsafe_fn
 )]
 
-#[cfg(not(test))]
+#[cfg(not(host))]
 use crate::ffi;
 
 /// Declares structs of C's that nothing here looks into.
@@ -51,8 +51,8 @@ opaque! {
     xarray,
 }
 
-#[cfg(not(test))]
+#[cfg(not(host))]
 include!("generated.rs");
 
-#[cfg(test)]
+#[cfg(host)]
 include!("host.rs");

@@ -5,12 +5,12 @@
 //! It holds the names of that crate that `dm-switch.rs` uses and no others, in the modules in which they are there,
 //! and with the same meanings. A module that is built with it needs of the kernel what C modules need: its headers.
 //!
-//! Tests of this crate run on the host: see `tests.rs`.
+//! Tests run on the host, which `cfg(host)` says: see `host.rs`, and `tests.rs` for those of this crate.
 
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(host), no_std)]
 // For a panic's end.
 #![allow(internal_features)]
-#![cfg_attr(not(test), feature(core_intrinsics))]
+#![cfg_attr(not(host), feature(core_intrinsics))]
 
 // What macros that are used in other crates name, and what derives of the macros crate name here.
 extern crate self as kernel;

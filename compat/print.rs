@@ -59,7 +59,7 @@ macro_rules! pr_warn {
 }
 
 /// Writes the panic to the log and executes an invalid instruction, which the kernel reports as an oops.
-#[cfg(not(test))]
+#[cfg(not(host))]
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     print(0, "rust_kernel: ", format_args!("{info}\n"));
