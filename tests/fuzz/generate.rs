@@ -5,11 +5,11 @@
 
 use std::rc::Rc;
 
-use crate::random::Random;
-use crate::step::{
+use super::random::Random;
+use super::step::{
     Asked, Attribute, Line, Payload, Request, Step, Upload, Words, DISKS, DISK_SECTORS, MINORS,
 };
-use crate::system::READ_SECTORS;
+use super::system::READ_SECTORS;
 
 /// Steps of a script, those at its end not counted.
 const STEPS: usize = 500;

@@ -12,7 +12,7 @@ use std::mem::take;
 use std::ops::Range;
 use std::rc::Rc;
 
-use crate::step::{
+use super::step::{
     has_name, Answer, Asked, Facts, Line, Outcome, Request, Step, DISKS, DISK_SECTORS, MINORS,
 };
 
@@ -343,7 +343,7 @@ fn per_word(bits: u32) -> u64 {
 }
 
 /// The entry at `index` of packed words, of which the last byte may be missing.
-fn unpack(words: &[u8], bits: u32, index: u64) -> u64 {
+pub fn unpack(words: &[u8], bits: u32, index: u64) -> u64 {
     let start = (index / per_word(bits)) as usize * 4;
     let byte = |at: usize| words.get(start + at).copied().unwrap_or(0);
     let word = u64::from(u32::from_ne_bytes([byte(0), byte(1), byte(2), byte(3)]));
@@ -1306,62 +1306,17 @@ impl Model {
             devices,
             coverage,
         } = self;
-        let length = message.len() as u64 + 4;
-        let header = header(message);
-        let [total, first, count] = [24, 28, 32].map(|at| u64::from(word(&header, at)));
-        let (members, bits) = (u64::from(half(&header, 36)), u32::from(header[38]));
-        let refuse = |coverage: &mut Coverage, branch, text| {
+        let Window {
+            total,
+            first,
+            count,
+            members,
+            bits,
+        } = check_upload(message).map_err(|Refused(branch, text)| {
             coverage.add(branch);
-            Err(text)
-        };
-        if length < 44 {
-            return refuse(
-                coverage,
-                "upload: too short",
-                format!("{INVALID}: too short ({length})"),
-            );
-        }
-        let sum = first + count;
-        if sum > total {
-            let (branch, sum) = match u32::try_from(sum) {
-                Ok(sum) => ("upload: too many entries", (sum as i32).to_string()),
-                Err(_) => (
-                    "upload: too many entries, the sum above 32 bits",
-                    sum.to_string(),
-                ),
-            };
-            let total = total as u32 as i32;
-            let text = format!("{INVALID}: too many page table entries ({sum} > {total})");
-            return refuse(coverage, branch, text);
-        }
-        let mask = (1_u64 << bits.min(32)) - 1;
-        if (members.wrapping_sub(1) & 0xffff_ffff) & !mask != 0 {
-            let text = format!("{INVALID}: invalid mask {mask:#x} for {members} devices");
-            return refuse(coverage, "upload: invalid mask", text);
-        }
-        if bits == 0 || bits > 32 {
-            let text = format!("{INVALID}: invalid entry size ({bits} bits)");
-            return refuse(coverage, "upload: invalid entry size", text);
-        }
-        let each = per_word(bits);
-        if first % each != 0 {
-            let text = format!(
-                "{INVALID}: Unaligned message (Beginning offset {first} must be an even multiple of {each})"
-            );
-            return refuse(coverage, "upload: unaligned", text);
-        }
-        let wanted = 43 + count.div_ceil(each) * 4;
-        if wanted > length {
-            let text = format!("{INVALID}: incomplete messsage (data {wanted} > nl_len {length})");
-            return refuse(coverage, "upload: incomplete", text);
-        }
-        if total / CHUNK + 1 > 128 {
-            let text = format!(
-                "More page table entries than maximum allowed ({total} > {})",
-                128 * CHUNK
-            );
-            return refuse(coverage, "upload: larger than the maximum", text);
-        }
+            text
+        })?;
+        let header = header(message);
         let number = [word(&header, 16), word(&header, 20)];
         let is_meant = |minor: &u32| number == [facts.major, *minor];
         let device = MINORS
@@ -1374,7 +1329,8 @@ impl Model {
         let Some((device, aim)) = device.zip(aim) else {
             let [major, minor] = number.map(|number| number as i32);
             let text = format!("{INVALID}: invalid target device {major}:{minor}");
-            return refuse(coverage, "upload: no such device", text);
+            coverage.add("upload: no such device");
+            return Err(text);
         };
         let is_alone = matches!(aim, Aim::LoadedAlone);
         if count == 0 && first % CHUNK != 0 {
@@ -1385,7 +1341,8 @@ impl Model {
             if is_alone {
                 coverage.add("upload: for the loaded table alone, refused");
             }
-            return refuse(coverage, "upload: chunk to be freed not aligned", text);
+            coverage.add("upload: chunk to be freed not aligned");
+            return Err(text);
         }
 
         let first_of = |table: &Option<Vec<Switch>>| {
@@ -1450,10 +1407,10 @@ impl Model {
             table.events.push(Event::Free { chunk });
             return Ok(());
         }
-        if first / CHUNK != (sum - 1) / CHUNK {
+        if first / CHUNK != (first + count - 1) / CHUNK {
             coverage.add("upload: across a border of chunks");
         }
-        if wanted == length {
+        if message.len() as u64 + 4 == wanted_length(bits, count) {
             coverage.add("upload: the last byte is missing");
         }
         let words = message[40..].to_vec();
@@ -1510,6 +1467,88 @@ impl Model {
         }
         names
     }
+}
+
+/// What an upload says of its window.
+pub struct Window {
+    /// Entries of the whole table.
+    pub total: u64,
+    pub first: u64,
+    pub count: u64,
+    /// Members that the switch is said to have.
+    pub members: u64,
+    pub bits: u32,
+}
+
+/// Why an upload is refused: the branch, and the text of the answer.
+pub struct Refused(pub &'static str, pub String);
+
+/// The shortest attribute with so many entries. Its last byte may be missing.
+fn wanted_length(bits: u32, count: u64) -> u64 {
+    43 + count.div_ceil(per_word(bits)) * 4
+}
+
+/// What an upload says, if all is well with it by itself.
+pub fn check_upload(message: &[u8]) -> Result<Window, Refused> {
+    let length = message.len() as u64 + 4;
+    let header = header(message);
+    let [total, first, count] = [24, 28, 32].map(|at| u64::from(word(&header, at)));
+    let (members, bits) = (u64::from(half(&header, 36)), u32::from(header[38]));
+    let refuse = |branch, text| Err(Refused(branch, text));
+    if length < 44 {
+        return refuse(
+            "upload: too short",
+            format!("{INVALID}: too short ({length})"),
+        );
+    }
+    let sum = first + count;
+    if sum > total {
+        let (branch, sum) = match u32::try_from(sum) {
+            Ok(sum) => ("upload: too many entries", (sum as i32).to_string()),
+            Err(_) => (
+                "upload: too many entries, the sum above 32 bits",
+                sum.to_string(),
+            ),
+        };
+        let total = total as u32 as i32;
+        let text = format!("{INVALID}: too many page table entries ({sum} > {total})");
+        return refuse(branch, text);
+    }
+    let mask = (1_u64 << bits.min(32)) - 1;
+    if (members.wrapping_sub(1) & 0xffff_ffff) & !mask != 0 {
+        let text = format!("{INVALID}: invalid mask {mask:#x} for {members} devices");
+        return refuse("upload: invalid mask", text);
+    }
+    if bits == 0 || bits > 32 {
+        let text = format!("{INVALID}: invalid entry size ({bits} bits)");
+        return refuse("upload: invalid entry size", text);
+    }
+    let each = per_word(bits);
+    if first % each != 0 {
+        let text = format!(
+            "{INVALID}: Unaligned message (Beginning offset {first} must be an even multiple of {each})"
+        );
+        return refuse("upload: unaligned", text);
+    }
+    let wanted = wanted_length(bits, count);
+    if wanted > length {
+        let text = format!("{INVALID}: incomplete messsage (data {wanted} > nl_len {length})");
+        return refuse("upload: incomplete", text);
+    }
+    if total / CHUNK + 1 > 128 {
+        let text = format!(
+            "More page table entries than maximum allowed ({total} > {})",
+            128 * CHUNK
+        );
+        return refuse("upload: larger than the maximum", text);
+    }
+    Ok(Window {
+        total,
+        first,
+        count,
+        members,
+        bits,
+    })
 }
 
 /// The first netlink message, if it is there, and what is behind it.

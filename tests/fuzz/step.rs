@@ -8,7 +8,7 @@
 use std::fmt::{self, Debug, Display};
 use std::rc::Rc;
 
-use crate::random::Random;
+use super::random::Random;
 
 /// The mapped devices of a script, each with a minor number of its own.
 pub const MINORS: [u32; 4] = [0, 255, 256, 1_048_575];

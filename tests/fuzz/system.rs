@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use crate::step::{
+use super::step::{
     has_name, Answer, Asked, Facts, Line, Outcome, Step, DISKS, DISK_SECTORS, MINORS,
 };
 
@@ -141,6 +141,9 @@ pub struct System {
 }
 
 impl System {
+    /// What begins with the script of a seed.
+    pub const AGAIN: &str = "make fuzz SEED=";
+
     /// Opens what is needed, and writes the names of sectors to the disks.
     pub fn new() -> io::Result<Self> {
         let open = |path: &str| OpenOptions::new().read(true).write(true).open(path);
@@ -184,6 +187,11 @@ impl System {
                 self.run(&Step::Remove { device });
             }
         }
+    }
+
+    /// Whether a step can be done here.
+    pub fn can(&self, _step: &Step) -> bool {
+        true
     }
 
     /// Does a step, and returns what it comes to.
