@@ -4189,3 +4189,7 @@ mod abi {
     // SAFETY: As for `IpcPgTable`.
     unsafe impl AsBytes for IpcResponse {}
 }
+
+#[cfg(test)]
+#[path = "tests/policy/tests.rs"]
+mod tests;

@@ -13,6 +13,7 @@ format() {
 	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" dm-switch.rs \
 		compat/{lib,macros,compiler_builtins}.rs
 	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs
+	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" tests/policy/{bindings,loom-core/lib}.rs
 }
 
 # clippy_module CRATE: the module is compiled in a copy, for a compiler's warnings show only when it runs.
@@ -34,9 +35,14 @@ clippy_tool() {
 	in_root cargo clippy --locked --all-targets --target-dir "$cache/lint-target" -- -D warnings
 }
 
+# clippy_tests FEATURE...: the tests on the host, with these features of their package.
+clippy_tests() {
+	in_root tests/policy/cargo.sh clippy --locked --lib --tests --features "$*" -- -D warnings
+}
+
 shell() {
 	in_root shellcheck -s bash -x -P scripts scripts/*.sh tests/host/* .ci/run tools/bash-completion/*
-	in_root shellcheck compat/*.sh
+	in_root shellcheck compat/*.sh tests/policy/cargo.sh
 	# What the guest's scripts source has other paths there.
 	in_root shellcheck -s sh -e SC1090,SC1091 tests/lib/*.sh tests/lib/init tests/sh/* \
 		tests/package/*.sh tests/package/sh/* tools/dm-switch-volume udev/dm-switch-member udev/hooks/dm-switch
@@ -52,5 +58,7 @@ step "clippy of the module" clippy_module kernel
 usually=45 step "clippy of the module and the stand-in" clippy_module compat
 step "clippy of the tool" clippy_tool tools
 step "clippy of the fuzzer" clippy_tool tests/fuzz
+step "clippy of the tests on the host" clippy_tests
+step "clippy of the tests with loom" clippy_tests loom
 step "shellcheck" shell
 step "mandoc" manual

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the fuzzer's steps do not reach.
+
+use super::{
+    check,
+    step::{
+        Line,
+        DISK_SECTORS, //
+    },
+    system::{
+        upload,
+        Io,
+        Module,
+        Piece,
+        Table, //
+    }, //
+};
+use crate::abi;
+use kernel::{
+    bindings::{
+        allow_allocations,
+        take_log, //
+    },
+    error::code::ENOMEM, //
+};
+use proptest::prelude::*;
+
+const WRITE: u32 = 1;
+const PREFLUSH: u32 = 1 << 18;
+
+/// Returns a live table of one line.
+fn table(sectors: u64, arguments: &str) -> Table {
+    let line = Line {
+        sectors,
+        arguments: arguments.into(),
+    };
+    let table = Table::load(0, false, &[line]).expect("the line is good");
+    table.resume();
+    table
+}
+
+/// Uploads entries of 8 bits, four of them.
+fn upload_entries(entries: [u8; 4]) {
+    let mut bytes = Vec::new();
+    for field in [44, 1, 0, 0, 253, 0, 4, 0, 4_u32] {
+        bytes.extend(field.to_ne_bytes());
+    }
+    bytes.extend(3_u16.to_ne_bytes());
+    bytes.extend([8, 0]);
+    bytes.extend(entries);
+    upload(&bytes, 1).expect("it is answered");
+    let answers = abi::take_sent();
+    assert_eq!(answers[0][48..52], [0; 4]);
+}
+
+fn write(sector: u64, count: u64) -> Io {
+    Io {
+        operation: WRITE,
+        sector,
+        count,
+        number: 0,
+        is_atomic: false,
+    }
+}
+
+#[test]
+fn each_device_gets_a_flush() {
+    let module = Module::load().unwrap();
+    let switch = table(40, "3 10 /dev/ram2 0 /dev/ram0 5 /dev/ram1 7");
+    assert_eq!(switch.flushes(), [3]);
+    for (number, disk) in [(0, 2), (1, 0), (2, 1)] {
+        let flush = Io {
+            operation: WRITE | PREFLUSH,
+            number,
+            ..write(0, 0)
+        };
+        assert_eq!(switch.map(flush).map(|piece| piece.disk), Some(disk));
+    }
+    let status = switch
+        .status(abi::status_type_t_STATUSTYPE_INFO, 1000)
+        .unwrap();
+    // They are not counted.
+    assert!(status.ends_with(" 0 0\n"), "{status}");
+    drop(switch);
+    drop(module);
+}
+
+#[test]
+fn an_atomic_write_is_not_cut() {
+    let module = Module::load().unwrap();
+    let switch = table(40, "3 10 /dev/ram0 0 /dev/ram1 100 /dev/ram2 0");
+    upload_entries([1, 1, 2, 2]);
+    let atomic = |sector, count| Io {
+        is_atomic: true,
+        ..write(sector, count)
+    };
+    let piece = |disk, sector, count| {
+        Some(Piece {
+            disk,
+            sector,
+            count,
+        })
+    };
+    // Two pages have the same device.
+    assert_eq!(switch.map(atomic(5, 10)), piece(1, 105, 10));
+    assert_eq!(switch.map(atomic(15, 10)), None);
+    assert_eq!(switch.map(write(15, 10)), piece(1, 115, 5));
+    assert_eq!(switch.map(write(20, 10)), piece(2, 20, 10));
+    drop(switch);
+    // Without a device, too.
+    let switch = table(40, "3 10 /dev/ram0 0 /dev/ram1 100 /dev/ram2 0");
+    upload_entries([9, 9, 2, 2]);
+    assert_eq!(switch.map(atomic(15, 10)), None);
+    assert_eq!(switch.map(atomic(5, 10)), piece(0, 5, 10));
+    take_log();
+    drop(switch);
+    drop(module);
+}
+
+/// Atomic writes that are aligned, as all are, cross no border between devices.
+#[test]
+fn atomic_writes_fit_into_pages() {
+    let sectors = prop_oneof![1..=4096_u32, (0..12_u32).prop_map(|bits| 1 << bits)];
+    let cases = (
+        sectors,
+        prop_oneof![Just(0), 1..64_u64],
+        9..20_u32,
+        0..12_u32,
+    );
+    check(20_000, cases, |(page_size, begin, min, more)| {
+        let module = Module::load().unwrap();
+        let filler = Line {
+            sectors: begin,
+            arguments: "1 1 1:0 0".into(),
+        };
+        let line = Line {
+            sectors: 8192,
+            arguments: format!("1 {page_size} 1:0 0").into(),
+        };
+        let lines = if begin > 0 {
+            vec![line.clone(), filler]
+        } else {
+            vec![line]
+        };
+        let table = Table::load(0, false, &lines[..]).expect("the lines are good");
+        let (min, max) = (1_u32 << min, 1_u32 << (min + more).min(31));
+        let [least, greatest] = table.atomic_writes([min, max]);
+        let bytes = u64::from(page_size) << 9;
+        let fits = (0..32)
+            .map(|bits| 1_u64 << bits)
+            .take_while(|unit| bytes % unit == 0)
+            .last();
+        let expected = fits.unwrap_or(0).min(max.into()) as u32;
+        let expected = if expected < min {
+            [0, 0]
+        } else {
+            [min, expected]
+        };
+        prop_assert_eq!([least, greatest], expected);
+        drop(table);
+        drop(module);
+        Ok(())
+    });
+}
+
+#[test]
+fn ioctls_go_to_a_device() {
+    let module = Module::load().unwrap();
+    for (line, disk, is_part) in [
+        ("1 8 /dev/ram1 0", 1, 0),
+        ("2 8 /dev/ram1 0 /dev/ram2 0", 1, 0),
+        ("2 8 0 /dev/ram1 0 /dev/ram2 0", 1, 0),
+        ("1 8 0 /dev/ram3 0", 3, 0),
+    ] {
+        let switch = table(DISK_SECTORS, line);
+        assert_eq!(switch.ioctl_disk(), (Some(disk), is_part));
+    }
+    let switch = table(8, "1 8 /dev/ram1 0");
+    assert_eq!(switch.ioctl_disk(), (Some(1), 1));
+    drop(switch);
+    drop(module);
+}
+
+#[test]
+fn ima_measures_the_table() {
+    let module = Module::load().unwrap();
+    let switch = table(40, "2 10 /dev/ram2 0 /dev/ram0 5");
+    let line = switch
+        .status(abi::status_type_t_STATUSTYPE_IMA, 1000)
+        .unwrap();
+    assert_eq!(
+        line,
+        "0 40 switch target_name=switch,target_version=1.0.0,dev_count=2,page_size=10,device_0_name=1:2,\
+         device_0_start=0,device_1_name=1:0,device_1_start=5;\n"
+    );
+    drop(switch);
+    drop(module);
+}
+
+#[test]
+fn a_module_without_memory_is_not_loaded() {
+    let mut failures = 0;
+    loop {
+        allow_allocations(failures);
+        let module = Module::load();
+        allow_allocations(usize::MAX);
+        match module {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error, ENOMEM),
+        }
+        failures += 1;
+    }
+    assert_eq!(failures, 2);
+}
