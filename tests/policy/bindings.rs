@@ -439,7 +439,7 @@ pub unsafe fn helper_cond_resched_killable() -> ffi::c_int {
     0
 }
 
-pub unsafe fn helper_totalram_pages() -> usize {
+pub unsafe fn helper_totalram_pages() -> ffi::c_ulong {
     1 << 20
 }
 
@@ -447,7 +447,7 @@ pub unsafe fn helper_ratelimit(_name: *const ffi::c_char) -> bool {
     true
 }
 
-pub unsafe fn strlen(text: *const ffi::c_char) -> usize {
+pub unsafe fn strlen(text: *const ffi::c_char) -> ffi::c_ulong {
     // SAFETY: As this function's: it is a C string.
     unsafe { core::ffi::CStr::from_ptr(text.cast()) }.count_bytes()
 }

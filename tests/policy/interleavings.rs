@@ -73,7 +73,7 @@ fn new_slot(page_size: u32) -> Arc<TableSlot> {
 /// Returns the message that uploads `entry` for the pages of a table of `total` pages, with entries of `bits` bits.
 fn message(bits: u8, total: u32, pages: Range<u32>, entry: u32) -> Vec<u8> {
     let per_word = u32::from(32 / bits);
-    let word = (0..per_word).fold(0, |word, at| word | entry << (at * u32::from(bits)));
+    let word = (0..per_word).fold(0, |word, at| word | (entry << (at * u32::from(bits))));
     let mut bytes = Vec::new();
     let count = pages.end - pages.start;
     for field in [44, 1, 0, 0, DEVICE.0, DEVICE.1, total, pages.start, count] {

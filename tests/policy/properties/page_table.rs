@@ -164,7 +164,7 @@ impl Pair {
                 for values in values.chunks(per_word as usize) {
                     let bits = self.geometry.pte_bits.get();
                     let places = values.iter().zip(0..);
-                    let word = places.fold(0, |word, (value, at)| word | value << (at * bits));
+                    let word = places.fold(0, |word, (value, at)| word | (value << (at * bits)));
                     bytes.extend(u32::to_ne_bytes(word));
                 }
                 self.table.write_words(pages.clone(), &bytes);

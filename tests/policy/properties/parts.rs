@@ -130,34 +130,21 @@ fn atomic_writes_fit_into_pages() {
     );
     check(20_000, cases, |(page_size, begin, min, more)| {
         let module = Module::load().unwrap();
-        let filler = Line {
-            sectors: begin,
-            arguments: "1 1 1:0 0".into(),
-        };
-        let line = Line {
-            sectors: 8192,
+        let line = |sectors, page_size| Line {
+            sectors,
             arguments: format!("1 {page_size} 1:0 0").into(),
         };
-        let lines = if begin > 0 {
-            vec![line.clone(), filler]
-        } else {
-            vec![line]
-        };
-        let table = Table::load(0, false, &lines[..]).expect("the lines are good");
+        let lines = [line(begin, 1), line(8192, page_size)];
+        let is_first = usize::from(begin == 0);
+        let table = Table::load(0, false, &lines[is_first..]).expect("the lines are good");
         let (min, max) = (1_u32 << min, 1_u32 << (min + more).min(31));
-        let [least, greatest] = table.atomic_writes([min, max]);
-        let bytes = u64::from(page_size) << 9;
-        let fits = (0..32)
-            .map(|bits| 1_u64 << bits)
-            .take_while(|unit| bytes % unit == 0)
-            .last();
-        let expected = fits.unwrap_or(0).min(max.into()) as u32;
-        let expected = if expected < min {
-            [0, 0]
-        } else {
-            [min, expected]
-        };
-        prop_assert_eq!([least, greatest], expected);
+        let found = table.atomic_writes(1 - is_first, [min, max]);
+        let bytes = [u64::from(page_size) << 9, begin << 9];
+        let divides = |unit: &u64| bytes.iter().all(|bytes| bytes % unit == 0);
+        let unit = (0..32).map(|bits| 1 << bits).take_while(divides).last();
+        let fits = unit.unwrap_or(0).min(max.into()) as u32;
+        let expected = if fits < min { [0, 0] } else { [min, fits] };
+        prop_assert_eq!(found, expected);
         drop(table);
         drop(module);
         Ok(())

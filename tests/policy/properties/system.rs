@@ -253,9 +253,9 @@ impl Table {
         self.targets.iter().map(flushes).collect()
     }
 
-    /// Returns the least and the greatest length of the first target's atomic writes, of those that its devices have.
-    pub(crate) fn atomic_writes(&self, mut units: [u32; 2]) -> [u32; 2] {
-        let target = self.targets[0];
+    /// Returns the least and the greatest length of a target's atomic writes, from those that its devices have.
+    pub(crate) fn atomic_writes(&self, number: usize, mut units: [u32; 2]) -> [u32; 2] {
+        let target = self.targets[number];
         // SAFETY: The target is constructed, and limits are two lengths here.
         unsafe { (*(*target).type_).io_hints.unwrap()(target, (&raw mut units).cast()) };
         units
@@ -655,7 +655,7 @@ impl Device {
     /// Reads sectors, or does something else with them that goes the same way.
     fn read(&self, sector: u64, count: usize) -> Answer {
         /// Reads, writes, discards, and writes with a flush.
-        const OPERATIONS: [u32; 4] = [0, 1, 3, 1 | 1 << 18];
+        const OPERATIONS: [u32; 4] = [0, 1, 3, 1 | (1 << 18)];
         let table = self.live.as_ref().expect("the step is allowed");
         let (mut names, end) = (Vec::new(), sector + count as u64);
         let mut next = sector;
