@@ -10,6 +10,7 @@
  */
 #include <linux/bio.h>
 #include <linux/blkdev.h>
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
