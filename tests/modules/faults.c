@@ -9,11 +9,10 @@
  * Only what dm_switch itself calls is looked at: the kernel's functions that it
  * calls get their own memory as ever.
  */
-#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/slab.h>
 
-#include "caller.h"
+#include "probe.h"
 
 static int nth;
 module_param(nth, int, 0644);
@@ -130,14 +129,6 @@ static int on_kvmalloc(struct kprobe *probe, struct pt_regs *regs)
 	return 1;
 }
 
-/* A probe that has one may change where the kernel goes on. */
-static void after(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
-{
-}
-
-#define PROBE(function, handler) \
-	{ .symbol_name = function, .pre_handler = handler, .post_handler = after }
-
 /* No kernel has all of these. */
 static struct kprobe probes[] = {
 	PROBE("rust_helper_krealloc_node_align", on_realloc),
@@ -159,27 +150,17 @@ static struct kprobe probes[] = {
 	PROBE("sk_skb_reason_drop", on_free),
 };
 
-static void faults_exit(void)
-{
-	for (int i = 0; i < ARRAY_SIZE(probes); i++)
-		if (probes[i].addr)
-			unregister_kprobe(&probes[i]);
-}
-module_exit(faults_exit);
-
 static int __init faults_init(void)
 {
-	for (int i = 0; i < ARRAY_SIZE(probes); i++) {
-		int err = register_kprobe(&probes[i]);
-
-		if (err && err != -ENOENT) {
-			faults_exit();
-			return err;
-		}
-	}
-	return 0;
+	return register_all(probes, ARRAY_SIZE(probes));
 }
 module_init(faults_init);
+
+static void __exit faults_exit(void)
+{
+	unregister_all(probes, ARRAY_SIZE(probes));
+}
+module_exit(faults_exit);
 
 MODULE_DESCRIPTION("has allocations of dm_switch fail, for tests");
 MODULE_LICENSE("GPL");

@@ -12,11 +12,10 @@
 #include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/sched/mm.h>
 
-#include "caller.h"
+#include "probe.h"
 
 static char *device;
 module_param(device, charp, 0444);
@@ -75,14 +74,6 @@ static int on_realloc(struct kprobe *probe, struct pt_regs *regs)
 	return regs_get_kernel_argument(regs, 1) && allocate(probe, regs);
 }
 
-/* A probe that has one may change where the kernel goes on. */
-static void after(struct kprobe *probe, struct pt_regs *regs, unsigned long flags)
-{
-}
-
-#define PROBE(function, handler) \
-	{ .symbol_name = function, .pre_handler = handler, .post_handler = after }
-
 /* No kernel has all of these. */
 static struct kprobe probes[] = {
 	PROBE("rust_helper_krealloc_node_align", on_realloc),
@@ -96,18 +87,16 @@ static struct kprobe probes[] = {
 	PROBE("pcpu_alloc_noprof", on_alloc),
 };
 
-static void reclaim_exit(void)
+static void close_device(void)
 {
-	for (int i = 0; i < ARRAY_SIZE(probes); i++)
-		if (probes[i].addr)
-			unregister_kprobe(&probes[i]);
 	fput(file);
 	__free_page(page);
 }
-module_exit(reclaim_exit);
 
 static int __init reclaim_init(void)
 {
+	int err;
+
 	page = alloc_page(GFP_KERNEL);
 	if (!page)
 		return -ENOMEM;
@@ -116,17 +105,19 @@ static int __init reclaim_init(void)
 		__free_page(page);
 		return PTR_ERR(file);
 	}
-	for (int i = 0; i < ARRAY_SIZE(probes); i++) {
-		int err = register_kprobe(&probes[i]);
-
-		if (err && err != -ENOENT) {
-			reclaim_exit();
-			return err;
-		}
-	}
-	return 0;
+	err = register_all(probes, ARRAY_SIZE(probes));
+	if (err)
+		close_device();
+	return err;
 }
 module_init(reclaim_init);
+
+static void __exit reclaim_exit(void)
+{
+	unregister_all(probes, ARRAY_SIZE(probes));
+	close_device();
+}
+module_exit(reclaim_exit);
 
 MODULE_DESCRIPTION("makes allocations of dm_switch wait for a device, for tests");
 MODULE_LICENSE("GPL");
