@@ -4,6 +4,7 @@
  * first, as reclaim may have to, and wait for it.
  *
  *   device  the path of the device, which is open until the module goes
+ *   skip    how many more of these allocations do not read
  *   reads   how many allocations have read
  *
  * One thread at a time may allocate.
@@ -19,6 +20,9 @@
 
 static char *device;
 module_param(device, charp, 0444);
+
+static int skip;
+module_param(skip, int, 0644);
 
 static int reads;
 module_param(reads, int, 0444);
@@ -58,6 +62,10 @@ static int allocate(struct kprobe *probe, struct pt_regs *regs)
 {
 	if (allocating == current || !(current_gfp_context(GFP_KERNEL) & __GFP_IO))
 		return 0;
+	if (skip > 0) {
+		skip--;
+		return 0;
+	}
 	allocator = (void *)probe->addr;
 	instruction_pointer_set(regs, (unsigned long)read_and_allocate);
 	return 1;
