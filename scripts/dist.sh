@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A person runs this, as make dist; deb.sh and check-package.sh call it, too.
+# A person runs this, as make dist; deb.sh, check-package.sh and faults.sh call it, too.
 #
 # dist.sh [DIR]: make dm-switch-VERSION.tar.gz, the source of this version, in DIR or at the top of the checkout.
 # DKMS takes it as it is.  The same source makes the same file.

@@ -3,9 +3,9 @@
 #
 # A person runs this, as make faults.
 #
-# faults.sh: show that the tests see faults.  Each patch in tests/faults is one that a maintainer could make.  Apply
+# faults.sh: show that the tests see faults.  Each patch in tests/faults makes one that a maintainer could make.  Apply
 # one after the other to a copy of the checkout, run the tests that the patch names, and print which of them failed.
-# A fault that no test sees fails the run.  FAULT in the environment has the names of some; the default is all.
+# A fault that no test sees fails the run.  FAULT in the environment names those to make; the default is all.
 #
 # At the top of a patch is a line about the fault, then "# tests: " with the tests, and with "# kernel: debug" the
 # kernel of make check-debug.
@@ -16,16 +16,12 @@ cd "$top"
 read -ra names <<<"${FAULT:-$(cd tests/faults && echo *)}"
 copy=$(mktemp -d "$cache/faults.XXXXXX")
 trap 'rm -rf "$copy"' EXIT
-git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -P -t "$copy"
+scripts/dist.sh "$copy"
+tar -xzf "$copy"/*.tar.gz -C "$copy" --strip-components=1
 
 # header NAME PATCH: what the top of a patch says.
 header() {
 	sed -n "s/^# $1: //p; /^--- /q" "$2"
-}
-
-# last: the last line of the tests' output.
-last() {
-	tail -n 1 "$copy/faults.log"
 }
 
 unseen=0
@@ -39,7 +35,7 @@ for name in "${names[@]}"; do
 		TEST=$(header tests "$patch") KERNEL=$(header kernel "$patch") scripts/check.sh
 	) >"$copy/faults.log" 2>&1 || :
 	git -C "$copy" apply -R "$patch"
-	case $(last) in
+	case $(tail -n 1 "$copy/faults.log") in
 	*", 0 failed"*)
 		unseen=$((unseen + 1))
 		printf 'NOT SEEN %s\n' "${name%.patch}"
