@@ -2,7 +2,13 @@
 
 //! Page tables: what is found of what was written.
 
-use super::check;
+use super::{
+    check,
+    system::{
+        limit_memory,
+        Limit, //
+    }, //
+};
 use crate::{
     abi,
     chunks_of,
@@ -23,7 +29,7 @@ const CHUNKS: u32 = 4;
 /// What is done to a table.
 #[derive(Clone, Debug)]
 enum Change {
-    /// Pages get entries: so many have the same one, then as many the next one.
+    /// Pages get entries: some have the same one, then as many the next one.
     Write {
         first: u32,
         count: u32,
@@ -294,4 +300,31 @@ fn a_table_is_what_was_written() {
         abi::shut_down();
         Ok(())
     });
+}
+
+/// Where not all chunks can be allocated, none is added.
+#[test]
+fn chunks_are_added_all_or_none() {
+    abi::boot();
+    let geometry = Geometry::new(4).unwrap();
+    for limit in [limit_memory as Limit, abi::kill_after] {
+        let mut table = PageTable::new(geometry, CHUNKS * CHUNK_ENTRIES - 1).unwrap();
+        // Only chunks that are added are empty.
+        assert!(table.add_chunks(1..2).is_ok());
+        table.write(CHUNK_ENTRIES..CHUNK_ENTRIES + 1, std::iter::once(1));
+        let has_chunks = |table: &PageTable| [0, 1, 2].map(|at| table.has_chunks(at..at + 1));
+        let mut failures = 0;
+        loop {
+            limit(Some(failures));
+            let added = table.add_chunks(0..3);
+            limit(None);
+            if added.is_ok() {
+                break;
+            }
+            assert_eq!(has_chunks(&table), [false, true, false]);
+            failures += 1;
+        }
+        assert!(failures > 0 && has_chunks(&table) == [true; 3]);
+    }
+    abi::shut_down();
 }
