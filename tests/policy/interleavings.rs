@@ -3,6 +3,7 @@
 //! Threads in all orders: each test runs once for every order of the accesses of its threads to atomics and locks, and
 //! for every value that the memory model lets a load return. A chunk has 32 entries here.
 
+use super::message_header;
 use crate::{
     abi,
     choice::Choice,
@@ -22,7 +23,10 @@ use kernel::{
 };
 use loom::{
     model::Builder,
-    thread, //
+    thread::{
+        self,
+        JoinHandle, //
+    }, //
 };
 use std::{
     iter,
@@ -37,8 +41,8 @@ use std::{
 /// The mapped device of the tests.
 const DEVICE: (u32, u32) = (253, 0);
 
-/// Runs a test in all orders; or in those in which no thread is interrupted more often than so many times, where it need
-/// not wait.
+/// Runs a test in all orders. With `interruptions`, runs it only in those in which each thread is interrupted at most that
+/// many times where it need not wait.
 fn explore(interruptions: Option<usize>, test: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = interruptions;
@@ -74,13 +78,8 @@ fn new_slot(page_size: u32) -> Arc<TableSlot> {
 fn message(bits: u8, total: u32, pages: Range<u32>, entry: u32) -> Vec<u8> {
     let per_word = u32::from(32 / bits);
     let word = (0..per_word).fold(0, |word, at| word | (entry << (at * u32::from(bits))));
-    let mut bytes = Vec::new();
     let count = pages.end - pages.start;
-    for field in [44, 1, 0, 0, DEVICE.0, DEVICE.1, total, pages.start, count] {
-        bytes.extend(field.to_ne_bytes());
-    }
-    bytes.extend(2_u16.to_ne_bytes());
-    bytes.extend([bits, 0]);
+    let mut bytes = message_header([0, 0], DEVICE, [total, pages.start, count], 2, bits);
     for _ in 0..count.div_ceil(per_word).max(1) {
         bytes.extend(word.to_ne_bytes());
     }
@@ -96,6 +95,18 @@ fn upload_to(slot: &TableSlot, bits: u8, total: u32, pages: Range<u32>, entry: u
     assert!(slot.apply(&upload).is_ok());
 }
 
+/// The same, in a thread of its own.
+fn upload_beside(
+    slot: &Arc<TableSlot>,
+    bits: u8,
+    total: u32,
+    pages: Range<u32>,
+    entry: u32,
+) -> JoinHandle<()> {
+    let slot = slot.clone();
+    thread::spawn(move || upload_to(&slot, bits, total, pages, entry))
+}
+
 fn entry(table: &PageTable, page: u64) -> Option<u32> {
     table.find(page).map(|found| found.entry)
 }
@@ -107,10 +118,7 @@ fn while_entries_change(bits: u8, read: fn(&PageTable, u64, u64)) {
     let new = per_word..2 * per_word + 1;
     let slot = new_slot(1);
     upload_to(&slot, bits, 31, 0..2 * per_word, 1);
-    let writer = thread::spawn({
-        let (slot, new) = (slot.clone(), new.clone());
-        move || upload_to(&slot, bits, 31, new, 2)
-    });
+    let writer = upload_beside(&slot, bits, 31, new.clone(), 2);
     let guard = rcu::Guard::new();
     let table = slot.table.read(&guard).unwrap();
     read(table, new.start.into(), u64::from(new.end) - 1);
@@ -163,10 +171,7 @@ fn published_entries_stay() {
     explore(None, || {
         let slot = new_slot(1);
         upload_to(&slot, 32, 31, 0..1, 1);
-        let writer = thread::spawn({
-            let slot = slot.clone();
-            move || upload_to(&slot, 32, 31, 1..3, 2)
-        });
+        let writer = upload_beside(&slot, 32, 31, 1..3, 2);
         let guard = rcu::Guard::new();
         let table = slot.table.read(&guard).unwrap();
         let before = [1, 2].map(|page| entry(table, page));
@@ -186,10 +191,7 @@ fn no_change_is_lost() {
     explore(None, || {
         let slot = new_slot(1);
         upload_to(&slot, 16, 31, 0..2, 1);
-        let other = thread::spawn({
-            let slot = slot.clone();
-            move || upload_to(&slot, 16, 31, 0..1, 2)
-        });
+        let other = upload_beside(&slot, 16, 31, 0..1, 2);
         let writer = slot.table.lock();
         writer.get().unwrap().write(1..2, iter::once(3));
         drop(writer);
@@ -206,10 +208,7 @@ fn a_table_is_replaced_as_a_whole() {
     explore(None, || {
         let slot = new_slot(1);
         upload_to(&slot, 8, 31, 0..5, 1);
-        let writer = thread::spawn({
-            let slot = slot.clone();
-            move || upload_to(&slot, 16, 31, 0..3, 2)
-        });
+        let writer = upload_beside(&slot, 16, 31, 0..3, 2);
         let guard = rcu::Guard::new();
         let table = slot.table.read(&guard).unwrap();
         let expected = match table.geometry.pte_bits.get() {
@@ -327,6 +326,12 @@ fn send(list: &SwitchList, pages: u32, entry: u32) -> Result<(), Refusal> {
     list.upload(&upload)
 }
 
+/// The same, in a thread of its own.
+fn send_beside(list: &Arc<SwitchList>, pages: u32, entry: u32) -> JoinHandle<Result<(), Refusal>> {
+    let list = list.clone();
+    thread::spawn(move || send(&list, pages, entry))
+}
+
 /// Returns the number of pages and the first entry of a slot's page table.
 fn table_of(slot: &TableSlot) -> Option<(u32, Option<u32>)> {
     let guard = rcu::Guard::new();
@@ -347,10 +352,7 @@ fn live_and_loaded(page_sizes: [u32; 2]) -> (Arc<SwitchList>, [Arc<TableSlot>; 2
 /// An upload for the loaded table alone is that table's, whether it comes before its resume or after that.
 fn uploads_find_the_loaded_table(page_sizes: [u32; 2]) {
     let (list, [live, _]) = live_and_loaded(page_sizes);
-    let upload = thread::spawn({
-        let list = list.clone();
-        move || send(&list, 20, 2)
-    });
+    let upload = send_beside(&list, 20, 2);
     let slot = list.make_live(DEVICE, id(2)).unwrap();
     list.remove(DEVICE, id(1));
     let is_shared = core::ptr::eq(&*slot, &*live);
@@ -378,10 +380,7 @@ fn an_upload_for_a_table_that_shares_the_live_ones_entries_is_not_lost() {
 fn an_upload_for_the_live_table_finds_one() {
     explore(None, || {
         let (list, [live, loaded]) = live_and_loaded([1, 2]);
-        let upload = thread::spawn({
-            let list = list.clone();
-            move || send(&list, 31, 2)
-        });
+        let upload = send_beside(&list, 31, 2);
         let slot = list.make_live(DEVICE, id(2)).unwrap();
         list.remove(DEVICE, id(1));
         assert!(core::ptr::eq(&*slot, &*loaded));
@@ -400,10 +399,7 @@ fn an_upload_for_the_live_table_finds_one() {
 fn an_upload_outlives_its_device() {
     explore(None, || {
         let (list, slots) = live_and_loaded([1, 1]);
-        let upload = thread::spawn({
-            let list = list.clone();
-            move || send(&list, 20, 2)
-        });
+        let upload = send_beside(&list, 20, 2);
         let remove = thread::spawn({
             let list = list.clone();
             move || {

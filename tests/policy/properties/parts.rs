@@ -16,7 +16,10 @@ use super::{
         Table, //
     }, //
 };
-use crate::abi;
+use crate::{
+    abi,
+    tests::message_header, //
+};
 use kernel::{
     bindings::{
         allow_allocations,
@@ -42,12 +45,7 @@ fn table(sectors: u64, arguments: &str) -> Table {
 
 /// Uploads entries of 8 bits, four of them.
 fn upload_entries(entries: [u8; 4]) {
-    let mut bytes = Vec::new();
-    for field in [44, 1, 0, 0, 253, 0, 4, 0, 4_u32] {
-        bytes.extend(field.to_ne_bytes());
-    }
-    bytes.extend(3_u16.to_ne_bytes());
-    bytes.extend([8, 0]);
+    let mut bytes = message_header([0, 0], (253, 0), [4, 0, 4], 3, 8);
     bytes.extend(entries);
     upload(&bytes, 1).expect("it is answered");
     let answers = abi::take_sent();
@@ -66,7 +64,7 @@ fn write(sector: u64, count: u64) -> Io {
 
 #[test]
 fn each_device_gets_a_flush() {
-    let module = Module::load().unwrap();
+    let _module = Module::load().unwrap();
     let switch = table(40, "3 10 /dev/ram2 0 /dev/ram0 5 /dev/ram1 7");
     assert_eq!(switch.flushes(), [3]);
     for (number, disk) in [(0, 2), (1, 0), (2, 1)] {
@@ -82,13 +80,11 @@ fn each_device_gets_a_flush() {
         .unwrap();
     // They are not counted.
     assert!(status.ends_with(" 0 0\n"), "{status}");
-    drop(switch);
-    drop(module);
 }
 
 #[test]
 fn an_atomic_write_is_not_cut() {
-    let module = Module::load().unwrap();
+    let _module = Module::load().unwrap();
     let switch = table(40, "3 10 /dev/ram0 0 /dev/ram1 100 /dev/ram2 0");
     upload_entries([1, 1, 2, 2]);
     let atomic = |sector, count| Io {
@@ -114,8 +110,6 @@ fn an_atomic_write_is_not_cut() {
     assert_eq!(switch.map(atomic(15, 10)), None);
     assert_eq!(switch.map(atomic(5, 10)), piece(0, 5, 10));
     take_log();
-    drop(switch);
-    drop(module);
 }
 
 /// Atomic writes that are aligned, as all are, cross no border between devices.
@@ -129,7 +123,7 @@ fn atomic_writes_fit_into_pages() {
         0..12_u32,
     );
     check(20_000, cases, |(page_size, begin, min, more)| {
-        let module = Module::load().unwrap();
+        let _module = Module::load().unwrap();
         let line = |sectors, page_size| Line {
             sectors,
             arguments: format!("1 {page_size} 1:0 0").into(),
@@ -145,15 +139,13 @@ fn atomic_writes_fit_into_pages() {
         let fits = unit.unwrap_or(0).min(max.into()) as u32;
         let expected = if fits < min { [0, 0] } else { [min, fits] };
         prop_assert_eq!(found, expected);
-        drop(table);
-        drop(module);
         Ok(())
     });
 }
 
 #[test]
 fn ioctls_go_to_a_device() {
-    let module = Module::load().unwrap();
+    let _module = Module::load().unwrap();
     for (line, disk, is_part) in [
         ("1 8 /dev/ram1 0", 1, 0),
         ("2 8 /dev/ram1 0 /dev/ram2 0", 1, 0),
@@ -165,13 +157,11 @@ fn ioctls_go_to_a_device() {
     }
     let switch = table(8, "1 8 /dev/ram1 0");
     assert_eq!(switch.ioctl_disk(), (Some(1), 1));
-    drop(switch);
-    drop(module);
 }
 
 #[test]
 fn ima_measures_the_table() {
-    let module = Module::load().unwrap();
+    let _module = Module::load().unwrap();
     let switch = table(40, "2 10 /dev/ram2 0 /dev/ram0 5");
     let line = switch
         .status(abi::status_type_t_STATUSTYPE_IMA, 1000)
@@ -181,8 +171,6 @@ fn ima_measures_the_table() {
         "0 40 switch target_name=switch,target_version=1.0.0,dev_count=2,page_size=10,device_0_name=1:2,\
          device_0_start=0,device_1_name=1:0,device_1_start=5;\n"
     );
-    drop(switch);
-    drop(module);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     chunks_of,
     rcu,
+    tests::message_header,
     PageTable,
     Upload,
     CHUNK_ENTRIES, //
@@ -59,12 +60,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             words.saturating_add_signed(if off == 0 { -1 } else { off.max(0) }),
             0xa5,
         );
-        let mut bytes = Vec::new();
-        for field in [44, 1, 2, 3, 253, 7, total, first, count] {
-            bytes.extend(field.to_ne_bytes());
-        }
-        bytes.extend(devices.to_ne_bytes());
-        bytes.extend([bits, 0]);
+        let mut bytes = message_header([2, 3], (253, 7), [total, first, count], devices, bits);
         bytes.extend(entries);
         if off < -3 {
             bytes.truncate(bytes.len() * (-off as usize) / 8);
@@ -118,12 +114,7 @@ fn a_message_is_its_entries() {
             let per_word = u32::from(32 / bits);
             let first = first / per_word * per_word;
             let total = first + count + 100;
-            let mut message = Vec::new();
-            for field in [44, 1, 0, 0, 253, 0, total, first, count] {
-                message.extend(field.to_ne_bytes());
-            }
-            message.extend(1_u16.to_ne_bytes());
-            message.extend([bits, 0]);
+            let mut message = message_header([0, 0], (253, 0), [total, first, count], 1, bits);
             message.extend(&bytes[..(count.div_ceil(per_word) * 4) as usize]);
             if is_cut {
                 message.pop();
