@@ -872,9 +872,9 @@ impl PageTable {
         }
     }
 
-    /// Does the same, for so many pages that it may take seconds. May sleep: it reschedules before
-    /// each chunk. Fails with `EINTR` if the process is killed; the pages before some chunk are
-    /// written then.
+    /// Does the same for any number of pages, which may take seconds. May sleep: it reschedules
+    /// before each chunk. Fails with `EINTR` if the process is killed; the pages before some chunk
+    /// are written then.
     fn write_killable(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) -> Result {
         for (chunk, entries) in self.chunk_ranges(pages) {
             system::cond_resched_killable()?;

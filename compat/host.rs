@@ -95,7 +95,7 @@ pub unsafe fn free(kind: &'static str, memory: *mut c_void) {
     let known = MEMORY.with_borrow_mut(|all| all.remove(&memory));
     let (allocated, layout) = known.expect("freed twice, or never allocated");
     assert_eq!(allocated, kind);
-    // SAFETY: The memory has so many bytes.
+    // SAFETY: The memory has `layout.size()` bytes.
     unsafe { memory.write_bytes(POISON, layout.size()) };
     KEPT.with_borrow_mut(|kept| kept.push((memory, layout)));
     if cfg!(not(feature = "loom")) {

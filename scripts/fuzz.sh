@@ -16,8 +16,8 @@ seconds=${TIME:-60}
 dir=$(mktemp -d "$cache/fuzz.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 
-# in_guest TEXT OUTPUT SECONDS PARAMETER...: run the fuzzer, for so many seconds at most, with TEXT on a terminal; it
-# ends by itself, unless the guest dies.
+# in_guest TEXT OUTPUT SECONDS PARAMETER...: run the fuzzer, for at most SECONDS seconds, and show TEXT on a terminal.
+# The fuzzer ends by itself, unless the guest dies.
 in_guest() {
 	local text=$1 output=$2 limit=$3 status=0
 	shift 3

@@ -78,8 +78,8 @@ boot() {
 		-append "console=${serial}0 output=${serial}1 rdinit=/init panic=-1 oops=panic log_buf_len=4M $stalls $fast race=$race run=$run $*"
 }
 
-# show TEXT USUALLY SECONDS IMAGE NAME: say TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE,
-# for so many seconds at most (it takes USUALLY seconds), and print what it prints.
+# show TEXT USUALLY SECONDS IMAGE NAME: print TEXT, run tests/lib/NAME.sh in a guest of two processors that has IMAGE,
+# and print its output.  It usually takes USUALLY seconds, and is ended after SECONDS seconds.
 show() {
 	local text=$1 seconds=$3 image=$4 name=$5
 	dir=$(mktemp -d "$cache/$name.XXXXXX")

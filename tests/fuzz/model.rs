@@ -1483,7 +1483,7 @@ pub struct Window {
 /// Why an upload is refused: the branch, and the text of the answer.
 pub struct Refused(pub &'static str, pub String);
 
-/// The shortest attribute with so many entries. Its last byte may be missing.
+/// The length of the shortest attribute with `count` entries. Its last byte may be missing.
 fn wanted_length(bits: u32, count: u64) -> u64 {
     43 + count.div_ceil(per_word(bits)) * 4
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # The machine that the tests run in: its disks and its reboots.  A test that reboots the machine is started again after
-# that, and has to remember what it has done.
+# the reboot, from its beginning: it asks step how far it got.
 #
 #   disk SERIAL           print the path of the machine's disk with this serial number
 #   step TEST             print the step that the test is at: 1, or that of the last reboot_to

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 // What the module has on the host in the place of the bindings that bindgen generates from `helpers.c`: the same types,
-// constants and functions, as far as the module uses them. A test is the kernel; `tests/policy/system.rs` makes of this
-// what a test needs.
+// constants and functions, as far as the module uses them. The tests act as the kernel;
+// `tests/policy/properties/system.rs` is what they share for that.
 //
 // The kernel is one for each thread of the host, so that tests run beside one another. All of loom's threads, which run
 // on one thread of the host, have the same.
@@ -459,7 +459,7 @@ pub unsafe fn helper_alloc_percpu_u64(count: usize) -> *mut u64 {
     let bytes = count.saturating_mul(size_of::<u64>());
     let counts: *mut u64 = allocate("percpu", bytes).cast();
     if !counts.is_null() {
-        // SAFETY: The memory has so many bytes.
+        // SAFETY: The memory has room for `count` counts.
         unsafe { counts.write_bytes(0, count) };
     }
     counts
@@ -517,13 +517,13 @@ pub unsafe fn helper_bio_set_dev(bio: *mut bio, bdev: *mut block_device) {
 pub unsafe fn helper_bio_remap(
     bio: *mut bio,
     bdev: *mut block_device,
-    first: *mut u64,
-    second: *mut u64,
+    target_count: *mut u64,
+    chunk_hits: *mut u64,
 ) {
     // SAFETY: As this function's.
     unsafe {
-        helper_this_cpu_inc(first);
-        helper_this_cpu_inc(second);
+        helper_this_cpu_inc(target_count);
+        helper_this_cpu_inc(chunk_hits);
         helper_rcu_read_unlock_sched();
         helper_bio_set_dev(bio, bdev);
     }

@@ -59,12 +59,12 @@ fn seed() -> u64 {
     })
 }
 
-/// Returns how many of so many cases are tried: all, or one in `SHARE` of them where they are slow.
+/// Returns how many of `cases` cases to try: all, or one in `SHARE` of them, for a build in which they are slow.
 fn share(cases: u64) -> u64 {
     cases.div_ceil(variable("SHARE").unwrap_or(1))
 }
 
-/// Tries so many cases. Where one fails, tries to find a smaller one that does, and says which.
+/// Tries `cases` cases. If one fails, looks for a smaller one that fails, too, and prints it.
 fn check<S: Strategy>(cases: u64, strategy: S, test: impl Fn(S::Value) -> TestCaseResult) {
     let mut bytes = [0; 16];
     let mut random = Random::new(seed());

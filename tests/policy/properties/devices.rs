@@ -25,7 +25,7 @@ fn run(fuzzer: &mut Fuzzer, seed: u64, script: Vec<Step>) {
     }
 }
 
-/// Runs so many scripts.
+/// Runs `scripts` scripts, the first one from the seed.
 fn run_all(mut fuzzer: Fuzzer, scripts: u64) {
     let mut next = seed();
     for _ in 0..share(scripts) {

@@ -15,7 +15,7 @@ use std::num::NonZeroU32;
 /// Sectors of the largest device, which has less than `1 << 63` bytes.
 const SECTORS: u64 = 1 << 54;
 
-/// Whether the division by so many sectors is exact for all sectors of a device.
+/// Whether the division by `sectors` is exact for all sectors of a device.
 ///
 /// The quotients do not decrease from a sector to the next one. So all are exact if those at both ends of a page are: the
 /// first sector of a page if the multiplier is not too small, which shows at the second page, and the last one if it is

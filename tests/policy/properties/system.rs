@@ -129,7 +129,7 @@ impl Table {
             private: ptr::null_mut(),
             error: ptr::null_mut(),
         }));
-        // SAFETY: The target is not constructed yet, and its type is registered. There are so many arguments.
+        // SAFETY: The target is not constructed yet, and its type is registered. There are `argv.len()` arguments.
         let errno = unsafe {
             let construct = (*(*target).type_).ctr.unwrap();
             construct(target, argv.len() as u32, argv.as_mut_ptr())
@@ -190,13 +190,13 @@ impl Table {
         }
     }
 
-    /// Returns the lines of a status ioctl with room for so many bytes, unless they are cut.
+    /// Returns the lines of a status ioctl with room for `room` bytes, or `None` if they are cut.
     pub(crate) fn status(&self, kind: abi::status_type_t, room: usize) -> Option<String> {
         let (mut lines, mut used) = (String::new(), 0);
         for &target in &self.targets {
             let left = room.checked_sub(used + DM_SPEC).filter(|left| *left > 0)?;
             let mut buffer = vec![BLANK; left];
-            // SAFETY: The target is constructed, and the buffer has so many bytes.
+            // SAFETY: The target is constructed, and the buffer has `left` bytes.
             let range = unsafe {
                 let status = (*(*target).type_).status.unwrap();
                 status(target, kind, 0, buffer.as_mut_ptr(), left as u32);
@@ -633,7 +633,7 @@ impl Device {
         if argv.is_empty() {
             return Err(einval);
         }
-        // SAFETY: The target is constructed, and the buffer has so many bytes.
+        // SAFETY: The target is constructed, and the buffer has `len` bytes.
         let result = unsafe {
             let message = (*(*target).type_).message.unwrap();
             let (argc, len) = (argv.len() as u32, buffer.len() as u32);
