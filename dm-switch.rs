@@ -17,7 +17,7 @@
 //!   page.
 //! - [`TableSlot`]: the current page table of a switch. [`TableSlot::apply`] applies an upload.
 //! - [`SwitchList`]: all switches. It chooses the slot that an upload changes, and the slot that a
-//!   newly loaded switch takes over ([`SwitchList::add`]).
+//!   newly loaded switch shares with the one that it will replace ([`SwitchList::add`]).
 //! - [`Switch`]: the target. **[`Switch::route`] decides which device an I/O goes to**, with
 //!   [`Switch::route_to`]; [`Switch::route_run`] does so for an I/O that spans pages. An I/O for
 //!   which neither has a route goes to the first device ([`dm::Instance::map_unmapped`]). Table
@@ -110,6 +110,7 @@ static_assert!(abi::NETLINK_ATTR_MSG as usize == genl::ATTRIBUTE);
 impl genl::Family for Arc<SwitchList> {
     const NAME: &'static CStr = c"DM_SWITCH";
     const VERSION: u8 = 1;
+    /// v3's name: the module gets the page table.
     const COMMAND: u8 = abi::NETLINK_CMD_GET_PAGE_TBL as u8;
     const MAX_LEN: u16 = abi::MAX_IPC_MSG_LEN as u16;
 
@@ -171,7 +172,8 @@ impl<'a> Upload<'a> {
             return Err(Refusal::PastTotal { end, total });
         }
         let (pte_bits, dev_count) = (u32::from(header.pte_bits), u32::from(header.dev_count));
-        // v3 checks the mask first, also that of entries with more than 32 bits.
+        // v3 checks the mask before the entry size, so more than 32 bits come here, too. Their mask
+        // is that of 32.
         let mask = u32::MAX
             .checked_shr(u32::BITS.saturating_sub(pte_bits))
             .unwrap_or(0);
@@ -183,9 +185,9 @@ impl<'a> Upload<'a> {
         if first % per_word != 0 {
             return Err(Refusal::Unaligned { first, per_word });
         }
-        // `nla_len` includes 4 bytes of the attribute's header, and the struct the 4 bytes of its
-        // only declared word: the two cancel out. The `- 1` is v3's, which accepts a message
-        // without its last byte.
+        // Both sides include 4 bytes that are neither header nor entries: `nla_len` the header of
+        // the attribute, the struct its only declared word. The `- 1` is v3's, which accepts a
+        // message without its last byte.
         let wanted =
             size_of::<abi::IpcPgTable>() - 1 + geometry.message_words(count) * size_of::<u32>();
         if wanted > nla_len {
@@ -293,7 +295,8 @@ enum Refusal {
         major: u32,
         minor: u32,
     },
-    /// There is no memory, the machine does not have that much, or too much waits to be freed.
+    /// An allocation failed, the table is larger than the machine's memory, or more than 64 MiB of
+    /// replaced tables wait to be freed.
     NoMemoryForTable,
     NoMemoryForChunk {
         number: usize,
@@ -723,7 +726,7 @@ impl PageTable {
         let index = page as u32 % CHUNK_ENTRIES;
         let (word, left) = chunk.entries.get(index)?;
         let entry = self.geometry.entry(word, 0);
-        // The word is shifted: the zeros after its rest are no entries.
+        // `get` has shifted the word: the zeros above the entries that are left are no entries.
         let rest = self.geometry.rest_of_word(index);
         let run = self.geometry.run_in_word(word, entry).min(rest);
         Some(Found {
@@ -932,7 +935,7 @@ enum Line {
     InTree,
 }
 
-/// What two switches must have in common so that one can take over the page table of the other.
+/// What two switches must have in common so that they can share a page table.
 /// Their numbers of pages may differ.
 #[derive(Clone, Copy, PartialEq)]
 struct Shape {
@@ -981,8 +984,9 @@ impl TableSlot {
                 .is_some_and(|table| table.total == upload.total)
     }
 
-    /// Applies an upload to the page table: writes into it if it has the upload's chunks and
-    /// numbers, and replaces it otherwise. A failure changes nothing. May sleep.
+    /// Applies an upload to the page table: writes into it if it was made for the same numbers of
+    /// devices and pages and the same entry size, and has the chunks, and replaces it otherwise. A
+    /// failure changes nothing. May sleep.
     fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         let first = upload.pages.start;
         if upload.frees_chunk() && first % CHUNK_ENTRIES != 0 {
@@ -1089,8 +1093,9 @@ impl SwitchList {
     ///
     /// This is `slot`, unless device-mapper's live table of the mapped device (or the loaded one,
     /// if none is live) has a switch with v3's line, the same shape and the same begin. Then both
-    /// use the slot of that one, so the page table survives the reload: until an upload has the
-    /// numbers of the new switch and not those of the old one, for which `slot` is kept.
+    /// use the slot of that one, so the page table survives the reload. `slot` is kept for an upload
+    /// that has the numbers of devices and pages of the new switch, and not those of the old one
+    /// ([`Self::use_own`]).
     ///
     /// May sleep. Allocates before it takes the lock: reclaim may wait for a suspended switch,
     /// whose resume needs the lock.
@@ -1176,8 +1181,9 @@ impl SwitchList {
         in_state(TableState::Live).or_else(|| in_state(TableState::Loaded))
     }
 
-    /// Returns the first switch of the device's loaded table, if it has the numbers of an upload.
-    /// While a second loaded table is constructed, it is that one's, if it has these numbers.
+    /// Returns the first switch of the device's loaded table, if it has an upload's numbers of
+    /// devices and pages. While a second table is constructed, there are two loaded ones: the second
+    /// one comes first.
     fn loaded<'a>(
         first: &'a Link,
         device: DeviceNumber,
@@ -1195,8 +1201,8 @@ impl SwitchList {
     }
 
     /// Returns the slot that an upload is for: that of the live table, unless only a loaded one has
-    /// the upload's numbers. The second value is whether [`Self::use_own`] must be called after the
-    /// upload, because the loaded switch does not use its own slot yet.
+    /// the upload's numbers of devices and pages. The second value is whether [`Self::use_own`] must
+    /// be called after the upload, because the loaded switch does not use its own slot yet.
     fn slot_for(
         &self,
         device: DeviceNumber,
@@ -1213,8 +1219,8 @@ impl SwitchList {
         Some((switch.slot.clone(), false))
     }
 
-    /// Makes the loaded switch that owns `slot` use it. Returns false if its table became live
-    /// before that; true also if there is no such switch any more.
+    /// Makes the loaded switch that owns `slot` use it. Returns false only if its table became live
+    /// before that.
     fn use_own(&self, device: DeviceNumber, slot: &TableSlot) -> bool {
         let is_it = |own: &mut Arc<TableSlot>| ptr::eq(&**own, slot);
         let mut first = self.first.lock();
@@ -1238,13 +1244,13 @@ impl SwitchList {
         let Upload { major, minor, .. } = *upload;
         let device = (major, minor);
         loop {
-            let (slot, is_unused) = self
+            let (slot, must_use_own) = self
                 .slot_for(device, upload)
                 .ok_or(Refusal::NoDevice { major, minor })?;
             slot.apply(upload)?;
             // If the loaded table became live meanwhile, the upload is applied again, to the slot
             // that the live switch uses.
-            if !is_unused || self.use_own(device, &slot) {
+            if !must_use_own || self.use_own(device, &slot) {
                 return Ok(());
             }
         }
@@ -2641,8 +2647,8 @@ mod rcu {
     }
 
     impl Guard {
-        /// Begins a section. Also returns `kept`, so that the caller needs no callee-saved register
-        /// for it: 6 instructions fewer in the map.
+        /// Begins a section. The C function returns `kept` as it is, so that the caller need not
+        /// save it across the call: 6 instructions fewer in the map.
         #[inline(always)]
         pub(super) fn new_keeping<T>(kept: *mut T) -> (Self, *mut T) {
             // SAFETY: Either `drop` ends the section, or `dm::Bio::remap` does, whose caller
@@ -2806,9 +2812,9 @@ mod rcu {
 
         /// Locks out other writers. May sleep.
         ///
-        /// Until the writer is dropped, the thread's allocations imply `GFP_NOIO`. A device that is
-        /// being suspended waits for its target's functions, which may wait for this lock; I/O for
-        /// reclaim could wait for that device. (From Linux 7.2 on, that is incomplete for
+        /// Until the writer is dropped, the thread's allocations imply `GFP_NOIO`. Otherwise a
+        /// suspend could wait for a function of its target, that function for this lock, the lock's
+        /// holder for I/O of reclaim, and that I/O for the suspended device. (From Linux 7.2 on, that is incomplete for
         /// [`super::percpu::Counters::new`]: `__alloc_percpu` takes a mutex, whose holder may be
         /// waiting for I/O.)
         pub(crate) fn lock(&self) -> Writer<'_, T> {
@@ -3657,7 +3663,7 @@ mod dm {
 
         /// Whether the bio is a read or a write without a flush, as most are.
         fn only_transfers(&self) -> bool {
-            // These differ in one bit, and have no other.
+            // READ is 0 and WRITE is 1.
             let transfers = bindings::req_op_REQ_OP_READ | bindings::req_op_REQ_OP_WRITE;
             // SAFETY: By the type's invariants, the bio is valid.
             unsafe { (*self.0).bi_opf & (Self::OPERATION & !transfers | Self::PREFLUSH) == 0 }

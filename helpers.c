@@ -48,7 +48,7 @@ void helper_rcu_read_unlock_sched(void)
 	rcu_read_unlock_sched();
 }
 
-/* Count a bio twice, end the caller's rcu_read_lock_sched(), and redirect the bio to a device. */
+/* Count a bio in two counts, end the caller's rcu_read_lock_sched(), and redirect the bio to a device. */
 void helper_bio_remap(struct bio *bio, struct block_device *bdev,
 		      u64 __percpu *target_count, u64 __percpu *chunk_hits)
 {

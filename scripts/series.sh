@@ -15,7 +15,7 @@ declare -A suites=(
 	[7.3]=trixie-backports
 )
 
-# Those that have the crate kernel (CONFIG_RUST), with what the module uses of it.
+# The series with CONFIG_RUST whose crate kernel has all that the module uses.
 # shellcheck disable=SC2034
 rust_series=(7.2 7.3)
 
