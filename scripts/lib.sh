@@ -53,8 +53,8 @@ root_packages=(
 	# the host's tests and the linters
 	g++ mandoc rust-clippy rustfmt shellcheck
 )
-if [ -n "${KERNEL:-}" ]; then
-	# a kernel of our own
+if [ -n "${KERNEL:-}${COVERAGE:-}" ]; then
+	# a kernel of our own, and a module that counts
 	root_packages+=(clang-19 lld-19 llvm-19)
 fi
 if [ "$architecture" = arm64 ]; then
@@ -74,8 +74,8 @@ bookworm_packages=(
 	rust-web-src rustc-web xz-utils zlib1g-dev
 )
 
-# What draws the benchmarks' chart and the pictures of docs/. in_root wants the certificates.
-drawing_packages=(ca-certificates gnuplot-nox graphviz)
+# What draws the benchmarks' chart, the pictures of docs/ and the pages of make coverage. in_root wants the certificates.
+drawing_packages=(ca-certificates gnuplot-nox graphviz lcov)
 
 die() {
 	printf 'dm-switch: %s\n' "$*" >&2

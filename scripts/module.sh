@@ -24,13 +24,16 @@ arguments=()
 if [ -n "${CRATE:-}" ]; then
 	arguments+=("CRATE=$CRATE")
 fi
+if [ -n "${COVERAGE:-}" ]; then
+	arguments+=(COVERAGE=1 "LDFLAGS_MODULE=-T $top/tests/coverage/counters.lds")
+fi
 [ -e "$tree/include/config/kernel.release" ] ||
 	die "KDIR: $tree is not a prepared kernel tree: it has no include/config/kernel.release.
 Install the headers of the kernel (for the one that runs Debian's package linux-headers-$(uname -r)); in a tree of your
 own, make modules_prepare"
 # Not what kernel.release has: in Debian 12's headers that is the version (6.1.192), not the release (6.1.0-56-amd64).
 release=$(sed -n 's/^#define UTS_RELEASE "\(.*\)"/\1/p' "$tree/include/generated/utsrelease.h")
-if [ "${arguments[*]}" = CRATE=kernel ] && [ ! -e "$tree/rust/libkernel.rmeta" ]; then
+if [ "${CRATE:-}" = kernel ] && [ ! -e "$tree/rust/libkernel.rmeta" ]; then
 	die "KDIR: $tree has no Rust metadata (rust/libkernel.rmeta), as headers packages come:
 no module can be built against it with the kernel's own crate.  CRATE=compat takes the stand-in; for a kernel of
 Debian's,
