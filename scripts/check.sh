@@ -17,6 +17,10 @@
 # Behind "# kernels: " a test has those that it is for: stock, which are Debian's, or what KERNEL names in the
 # environment (see kernel.sh).  One without that is for stock and debug.  Behind "# architectures: " it has those that
 # it is for, as ARCH has them; one without that is for all.
+#
+# COVERAGE in the environment is a directory where coverage.sh finds the module, which counts what it does, and its
+# counters, a file for each guest.  Then there are neither the tests of the host, where the module does not run, nor
+# instructions, which would count those of the counters, too.
 
 programs=(swupload fuzz)
 . "$(dirname "$0")/guest.sh"
@@ -97,8 +101,11 @@ in_guests() {
 		image=$(needs image "tests/sh/$1")
 		processors=$(needs processors "tests/sh/$1")
 		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
-			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" "$(needs kernel "tests/sh/$1")" \
-			2>>"$output.log" || :
+			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" ${COVERAGE:+coverage=1} \
+			"$(needs kernel "tests/sh/$1")" 2>>"$output.log" || :
+		if [ -n "${COVERAGE:-}" ]; then
+			sed -n 's/^dm-switch guest: counters //p' "$output" >"$COVERAGE/counters.$1"
+		fi
 		while [ $# -gt 0 ] && seconds=$(grep -xsm 1 "dm-switch guest: passed $1 .*" "$output"); do
 			passed "$1" "${seconds##* }" "$output"
 			shift
@@ -123,6 +130,10 @@ meant() {
 
 # tests: where each test is run, and its name.
 tests() {
+	if [ -n "${COVERAGE:-}" ]; then
+		meant tests/sh | sed '/^instructions$/d; s/^/in_guests /'
+		return
+	fi
 	meant tests/sh | sed 's/^/in_guests /'
 	meant tests/host | sed 's/^/on_host /'
 }
@@ -164,6 +175,7 @@ count=$(wc -l <<<"$chosen")
 
 usually=15 once "$modules" "building the modules that tests load" make_modules
 prepare_guest "$dir" "$modules"/*.ko "$fuzzer/fuzz"
+[ -z "${COVERAGE:-}" ] || cp "$dir/files/t/dm-switch.ko" "$COVERAGE"
 printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
 start_clock "running the tests"
 declare -A alike=()

@@ -28,6 +28,11 @@ clean() {
 
 # For the disk with the names of sectors.
 modprobe virtio_blk
+# A module that counts what it does: see scripts/coverage.sh.
+if [ -n "$(parameter coverage)" ]; then
+	insmod /t/coverage.ko
+	trap 'echo "dm-switch guest: counters $(cat /sys/kernel/debug/dm_switch/counters)"' EXIT
+fi
 # The hosts of scsi_debug are never freed, and scsi_mod, if it were loaded again, would use their numbers again.
 stays="$(loaded | tr '\n' ' ') scsi_mod scsi_common"
 tests=$(parameter tests | tr , ' ')
