@@ -7,7 +7,7 @@
 #   named_disks COUNT SECTORS          the same, with a name in each sector
 #   name_sectors DISK FIRST COUNT      write names into sectors of /dev/ramDISK, of disk 0 to 7 and sector 0 to 131071
 #   write_names DISK FIRST COUNT       the same for any disk and sector, but slower
-#   scsi_disks COUNT SETTING=VALUE...  make /dev/sda and on, at most 4, of 8 MiB each, with settings of scsi_debug
+#   scsi_disks COUNT SETTING=VALUE...  make /dev/sda and on, at most 4, with settings of scsi_debug; dev_size_mb is 8
 #   sectors DEVICE SECTOR COUNT        print sectors of a device, with one O_DIRECT read
 #   read_sectors DEVICE SECTOR COUNT   the same, and print nothing
 #   names DEVICE SECTOR COUNT          the same, and print their names in one line

@@ -4,12 +4,19 @@
  * injection.  In /sys/module/faults/parameters:
  *
  *   nth   write N to have the Nth allocation from now on fail; 0 once it has
+ *   kill  write Y to have the process killed there instead, with its memory
  *   held  what dm_switch has allocated and not given back
+ *   call  write the name of a function that has on_call or on_call_for_memory
+ *         below, or its beginning, to have the next call of it fail; empty
+ *         once it has
+ *   error the number that such a call returns, -12 at first
  *
  * Only what dm_switch itself calls is looked at: the kernel's functions that it
  * calls get their own memory as ever.
  */
+#include <linux/hash.h>
 #include <linux/module.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "probe.h"
@@ -17,13 +24,26 @@
 static int nth;
 module_param(nth, int, 0644);
 
+static bool kill;
+module_param(kill, bool, 0644);
+
 static int held;
 module_param(held, int, 0444);
 
-/* Whether this allocation is the one that is to fail. */
+static char call[32];
+module_param_string(call, call, sizeof(call), 0644);
+
+static int error = -ENOMEM;
+module_param(error, int, 0644);
+
+/* Returns whether this allocation fails, or kills the process if that is wanted instead. */
 static bool fails(void)
 {
-	return nth && !--nth;
+	if (!nth || --nth)
+		return false;
+	if (kill)
+		send_sig(SIGKILL, current, 1);
+	return !kill;
 }
 
 /* Runs in the place of an allocator. */
@@ -76,14 +96,18 @@ static int on_realloc(struct kprobe *probe, struct pt_regs *regs)
  * kfree() and kvfree(), which the module calls where it is built with the
  * stand-in for the crate kernel, are called by all of the kernel, and by jumps,
  * too.  So what they get is looked up in here: the addresses of what dm_switch
- * has from kmalloc() and kvmalloc().
+ * has from kmalloc() and kvmalloc(), each in one of the SLOTS from its hash on.
  */
-static void *memory[256];
+#define MEMORY_BITS 14
+#define SLOTS 32
+static void *memory[(1 << MEMORY_BITS) + SLOTS];
 
 static void *remember(void *address)
 {
-	for (int i = 0; address && i < ARRAY_SIZE(memory); i++) {
-		if (!cmpxchg(&memory[i], NULL, address)) {
+	void **slots = &memory[hash_ptr(address, MEMORY_BITS)];
+
+	for (int i = 0; address && i < SLOTS; i++) {
+		if (!cmpxchg(&slots[i], NULL, address)) {
 			held++;
 			return address;
 		}
@@ -95,9 +119,10 @@ static void *remember(void *address)
 static int on_kfree(struct kprobe *probe, struct pt_regs *regs)
 {
 	void *address = (void *)regs_get_kernel_argument(regs, 0);
+	void **slots = &memory[hash_ptr(address, MEMORY_BITS)];
 
-	for (int i = 0; address && i < ARRAY_SIZE(memory); i++)
-		if (READ_ONCE(memory[i]) == address && cmpxchg(&memory[i], address, NULL) == address)
+	for (int i = 0; address && i < SLOTS; i++)
+		if (READ_ONCE(slots[i]) == address && cmpxchg(&slots[i], address, NULL) == address)
 			held--;
 	return 0;
 }
@@ -129,6 +154,32 @@ static int on_kvmalloc(struct kprobe *probe, struct pt_regs *regs)
 	return 1;
 }
 
+/* Runs in the place of a function that returns an error, or an address that may be one. */
+static long failed_call(void)
+{
+	return error;
+}
+
+static int fail_call(struct kprobe *probe, struct pt_regs *regs, unsigned long function)
+{
+	if (!*call || !strstarts(probe->symbol_name, call) || !called_by_dm_switch(regs))
+		return 0;
+	*call = '\0';
+	instruction_pointer_set(regs, function);
+	return 1;
+}
+
+static int on_call(struct kprobe *probe, struct pt_regs *regs)
+{
+	return fail_call(probe, regs, (unsigned long)failed_call);
+}
+
+/* The same for a function that returns NULL. */
+static int on_call_for_memory(struct kprobe *probe, struct pt_regs *regs)
+{
+	return fail_call(probe, regs, (unsigned long)no_memory);
+}
+
 /* No kernel has all of these. */
 static struct kprobe probes[] = {
 	PROBE("rust_helper_krealloc_node_align", on_realloc),
@@ -148,6 +199,15 @@ static struct kprobe probes[] = {
 	/* Up to 6.10, and later. */
 	PROBE("kfree_skb_reason", on_free),
 	PROBE("sk_skb_reason_drop", on_free),
+	PROBE("alloc_workqueue", on_call_for_memory),
+	PROBE("alloc_workqueue_noprof", on_call_for_memory),
+	PROBE("anon_inode_getfile", on_call),
+	PROBE("dm_get_device", on_call),
+	PROBE("dm_register_target", on_call),
+	PROBE("genl_register_family", on_call),
+	PROBE("genlmsg_put", on_call_for_memory),
+	PROBE("nla_put", on_call),
+	PROBE("sysfs_create_file_ns", on_call),
 };
 
 static int __init faults_init(void)
