@@ -12,6 +12,9 @@
 #   make check-debug  the same on a kernel that is built for finding faults; what
 #                     races does so for TIME seconds (60)
 #   make check-kcsan  those of things at once on a kernel that looks for data races
+#   make coverage     how much of the module the tests reach, line by line in
+#                     coverage/index.html; all that they do not reach is in
+#                     tests/coverage/unreached, with the reason
 #   make bench        measure what it costs on each series of kernels, or on those in
 #                     KVER, and write docs/BENCHMARKS.md
 #   make docs         draw the pictures of docs/internals.md
@@ -83,6 +86,9 @@ check-debug:
 check-kcsan:
 	@KERNEL=kcsan scripts/check.sh
 
+coverage:
+	@scripts/coverage.sh
+
 bench:
 	@scripts/bench.sh
 
@@ -118,7 +124,7 @@ uninstall:
 
 clean:
 	rm -f *.o *.ko *.mod *.mod.c .*.cmd ..*.cmd .*.o .*.d bindings.rs .built-with Module.symvers modules.order *.deb *.tar.gz
-	rm -rf compat/library
+	rm -rf compat/library coverage
 	cd compat && rm -f *.o .*.cmd .*.d *.rlib *.a *.so flags generated.rs target.json target.own
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan bench docs fuzz soak dist deb check-package faults lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan coverage bench docs fuzz soak dist deb check-package faults lint install uninstall clean
