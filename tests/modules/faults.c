@@ -15,6 +15,7 @@
  * calls get their own memory as ever.
  */
 #include <linux/hash.h>
+#include <linux/irq_work.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -36,13 +37,25 @@ module_param_string(call, call, sizeof(call), 0644);
 static int error = -ENOMEM;
 module_param(error, int, 0644);
 
+static struct task_struct *killed;
+
+static void kill_process(struct irq_work *work)
+{
+	send_sig(SIGKILL, killed, 1);
+}
+
+/* Runs once the probe has returned: a signal has a lock, which a probe must not take. */
+static DEFINE_IRQ_WORK(killing, kill_process);
+
 /* Returns whether this allocation fails, or kills the process if that is wanted instead. */
 static bool fails(void)
 {
 	if (!nth || --nth)
 		return false;
-	if (kill)
-		send_sig(SIGKILL, current, 1);
+	if (kill) {
+		killed = current;
+		irq_work_queue(&killing);
+	}
 	return !kill;
 }
 
@@ -219,6 +232,7 @@ module_init(faults_init);
 static void __exit faults_exit(void)
 {
 	unregister_all(probes, ARRAY_SIZE(probes));
+	irq_work_sync(&killing);
 }
 module_exit(faults_exit);
 
