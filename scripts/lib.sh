@@ -110,6 +110,10 @@ tools=$cache/tools-${root##*-}-$(cat "$top"/tools/{swupload.rs,Cargo.toml,Cargo.
 # shellcheck disable=SC2034
 fuzzer=$cache/fuzzer-${root##*-}-$(cat "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock} "$top/tools/.cargo/config.toml" | digest)
 
+# Where the program is that folds the counters of make coverage.
+# shellcheck disable=SC2034
+fold=$cache/fold-${root##*-}-$(cat "$top"/tests/coverage/{fold.rs,Cargo.toml,Cargo.lock} "$top/tools/.cargo/config.toml" | digest)
+
 # on_terminal: standard error is a terminal that can write over a line.
 on_terminal() {
 	[ -t 2 ] && [ "${TERM:-dumb}" != dumb ]

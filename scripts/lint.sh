@@ -12,7 +12,7 @@ need_kernel
 format() {
 	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" dm-switch.rs \
 		compat/{lib,macros,compiler_builtins}.rs
-	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs
+	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs tests/coverage/fold.rs
 	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" tests/policy/{bindings,loom-core/lib}.rs
 }
 
@@ -58,6 +58,7 @@ step "clippy of the module" clippy_module kernel
 usually=45 step "clippy of the module and the stand-in" clippy_module compat
 step "clippy of the tool" clippy_tool tools
 step "clippy of the fuzzer" clippy_tool tests/fuzz
+step "clippy of fold" clippy_tool tests/coverage
 step "clippy of the tests on the host" clippy_tests
 step "clippy of the tests with loom" clippy_tests loom
 step "shellcheck" shell

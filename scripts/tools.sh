@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A person runs this, as make tools; guest.sh calls it, too.
+# A person runs this, as make tools; guest.sh and coverage.sh call it, too.
 #
-# tools.sh [PROGRAM...]: build static programs into the cache: swupload, which is built where none is named, and
-# fuzz, the tests' fuzzer.
+# tools.sh [PROGRAM...]: build static programs into the cache: swupload, which is built where none is named,
+# fuzz, the tests' fuzzer, and fold, which make coverage runs.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -20,6 +20,10 @@ build() {
 need_root
 for program in "${@:-swupload}"; do
 	case $program in
+	fold)
+		cd "$top/tests/coverage"
+		usually=15 once "$fold" "building fold" build fold
+		;;
 	fuzz)
 		cd "$top/tests/fuzz"
 		usually=15 once "$fuzzer" "building the fuzzer" build fuzz
