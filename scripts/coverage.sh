@@ -9,7 +9,7 @@
 # Of all tests, print what they do not reach and what of tests/coverage/unreached they do, and fail if there is any.
 #
 # rustc and clang make the counters, as for a program (-Cinstrument-coverage): they are of the source, whatever becomes of
-# it when it is optimized.  tests/modules/coverage.c sums them up in each guest, and tests/coverage/fold.py over all.
+# it when it is optimized.  tests/modules/coverage.c sums them up in each guest, and tests/coverage/fold.rs over all.
 
 export COVERAGE=yes CRATE=kernel KDIR=
 . "$(dirname "$0")/lib.sh"
@@ -31,8 +31,8 @@ draw() {
 
 failed=0
 scripts/check.sh || failed=1
-need_root
-in_root python3 tests/coverage/fold.py "$COVERAGE" . "${list[@]}" || failed=1
+scripts/tools.sh fold
+in_root "$fold/fold" "$COVERAGE" . "${list[@]}" || failed=1
 need_drawing_root
 step "drawing coverage/index.html" draw
 [ "$failed" -eq 0 ]
