@@ -1596,10 +1596,13 @@ mod dm {
         let mut at = data_start;
         for _ in 0..u32_at(answer, DM_TARGET_COUNT)? {
             let length = u64::from_ne_bytes(field(answer, at + 8)?);
-            let next = u32_at(answer, at + 20)?;
+            let next = data_start + u32_at(answer, at + 20)? as usize;
             let target = text_before_nul(&field::<16>(answer, at + 24)?);
             lines.push((length, target, text_before_nul(&answer[at + 40..])));
-            at = data_start + next as usize;
+            if next <= at {
+                return Err("what the kernel answered goes back to an earlier line".into());
+            }
+            at = next;
         }
         Ok((dev, lines))
     }
@@ -1972,6 +1975,8 @@ mod tests {
         assert!(table_lines(&answer).unwrap_err().ends_with("cut short"));
         put(&mut answer, 332, &u32::MAX.to_ne_bytes());
         assert!(table_lines(&answer).unwrap_err().ends_with("cut short"));
+        put(&mut answer, 332, &0_u32.to_ne_bytes());
+        assert!(table_lines(&answer).unwrap_err().ends_with("earlier line"));
     }
 
     /// A datagram with the answer of family 31 to request 7.
