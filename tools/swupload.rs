@@ -1422,7 +1422,7 @@ mod dm {
     const DM_BUFFER_LIMIT: usize = 16 << 20;
 
     /// A line of a table: its length in sectors of 512 bytes, its target, and its arguments.
-    type Line = (u64, String, String);
+    pub(crate) type Line = (u64, String, String);
 
     /// How the ioctl finds a device.
     pub(crate) enum Key {
@@ -1527,7 +1527,7 @@ mod dm {
     }
 
     /// Returns the device's number and its switch, from the answer to DM_TABLE_STATUS.
-    fn switch_of(name: &str, answer: &[u8]) -> Result<(dev_t, Switch), String> {
+    pub(crate) fn switch_of(name: &str, answer: &[u8]) -> Result<(dev_t, Switch), String> {
         let (dev, lines) = table_lines(answer)?;
         let switch = switch_line(&lines).map_err(|text| format!("{name}: {text}"))?;
         Ok((dev, switch))
@@ -1842,7 +1842,7 @@ mod sys {
 }
 
 #[cfg(test)]
-mod fuzz;
+pub(crate) mod fuzz;
 
 #[cfg(test)]
 mod tests {
