@@ -20,6 +20,9 @@
 #   make docs         draw the pictures of docs/internals.md
 #   make fuzz         the module against a model of it, for TIME seconds (60);
 #                     SEED=number has the same again
+#   make fuzz-swupload
+#                     swupload against a model of it, with INPUTS inputs (400000) that are led by what earlier ones
+#                     reached; SEED=number has the same again, KEEP=1 renews the corpus in tests/swupload
 #   make soak         everything together over an array for TIME seconds (600),
 #                     with an eye on memory; KERNEL=debug has it on that kernel
 #   make dist         the source as a tarball, which DKMS takes
@@ -57,7 +60,7 @@
 #              then by default the kernel's own crate where the tree has metadata that this rustc can read, else compat.
 
 PREFIX ?= /usr/local
-export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST FAULT SEED TIME PREFIX DESTDIR
+export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST FAULT SEED TIME INPUTS KEEP PREFIX DESTDIR
 
 # The tool is built in a build root, and its crates are downloaded.
 all: $(if $(KDIR),module,module tools)
@@ -98,6 +101,9 @@ docs:
 fuzz:
 	@scripts/fuzz.sh
 
+fuzz-swupload:
+	@scripts/fuzz-swupload.sh
+
 soak:
 	@scripts/soak.sh
 
@@ -127,4 +133,4 @@ clean:
 	rm -rf compat/library coverage
 	cd compat && rm -f *.o .*.cmd .*.d *.rlib *.a *.so flags generated.rs target.json target.own
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan coverage bench docs fuzz soak dist deb check-package faults lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan coverage bench docs fuzz fuzz-swupload soak dist deb check-package faults lint install uninstall clean

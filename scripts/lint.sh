@@ -12,7 +12,8 @@ need_kernel
 format() {
 	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" dm-switch.rs \
 		compat/{lib,macros,compiler_builtins}.rs
-	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs tests/coverage/fold.rs
+	in_root rustfmt --check --edition 2021 tools/swupload.rs tests/fuzz/main.rs tests/coverage/fold.rs \
+		tests/swupload/fuzz.rs
 	in_root rustfmt --check --edition 2021 --config-path "$KDIR/source/.rustfmt.toml" tests/policy/{bindings,loom-core/lib}.rs
 }
 
@@ -29,10 +30,10 @@ clippy_module() {
 	rm -rf "$copy"
 }
 
-# clippy_tool DIR
+# clippy_tool DIR [ARGUMENT...]
 clippy_tool() {
 	cd "$1"
-	in_root cargo clippy --locked --all-targets --target-dir "$cache/lint-target" -- -D warnings
+	in_root cargo clippy --locked --all-targets "${@:2}" --target-dir "$cache/lint-target" -- -D warnings
 }
 
 # clippy_tests FEATURE...: the tests on the host, with these features of their package.
@@ -59,6 +60,7 @@ usually=45 step "clippy of the module and the stand-in" clippy_module compat
 step "clippy of the tool" clippy_tool tools
 step "clippy of the fuzzer" clippy_tool tests/fuzz
 step "clippy of fold" clippy_tool tests/coverage
+step "clippy of swupload's fuzzer" clippy_tool tests/swupload --no-default-features
 step "clippy of the tests on the host" clippy_tests
 step "clippy of the tests with loom" clippy_tests loom
 step "shellcheck" shell
