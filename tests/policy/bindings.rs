@@ -93,6 +93,24 @@ pub const genl_validate_flags_GENL_DONT_VALIDATE_STRICT: genl_validate_flags = 1
 pub struct Disk {
     pub number: dev_t,
     pub sectors: u64,
+    pub is_zoned: bool,
+    /// Bytes of a logical block.
+    pub block_size: ffi::c_uint,
+    /// Data units of inline encryption, in each mode: bit `n` is set for those of `1 << n` bytes.
+    pub data_units: ffi::c_uint,
+}
+
+impl Disk {
+    /// Returns a disk without peculiarities.
+    pub const fn new(number: dev_t, sectors: u64) -> Self {
+        Self {
+            number,
+            sectors,
+            is_zoned: false,
+            block_size: 512,
+            data_units: 0,
+        }
+    }
 }
 
 pub struct dm_table {
@@ -547,19 +565,22 @@ pub unsafe fn helper_bdev_nr_sectors(bdev: *mut block_device) -> u64 {
     unsafe { disk(bdev) }.sectors
 }
 
-pub unsafe fn helper_bdev_is_zoned(_bdev: *mut block_device) -> bool {
-    false
+pub unsafe fn helper_bdev_is_zoned(bdev: *mut block_device) -> bool {
+    // SAFETY: It is a disk.
+    unsafe { disk(bdev) }.is_zoned
 }
 
-pub unsafe fn helper_bdev_logical_block_size(_bdev: *mut block_device) -> ffi::c_uint {
-    512
+pub unsafe fn helper_bdev_logical_block_size(bdev: *mut block_device) -> ffi::c_uint {
+    // SAFETY: It is a disk.
+    unsafe { disk(bdev) }.block_size
 }
 
 pub unsafe fn helper_bdev_data_units(
-    _bdev: *mut block_device,
+    bdev: *mut block_device,
     _mode: blk_crypto_mode_num,
 ) -> ffi::c_uint {
-    0
+    // SAFETY: It is a disk.
+    unsafe { disk(bdev) }.data_units
 }
 
 pub unsafe fn helper_dm_target_devt(ti: *mut dm_target) -> dev_t {
@@ -571,15 +592,36 @@ pub unsafe fn helper_dm_target_devt(ti: *mut dm_target) -> dev_t {
 pub const DISK_SECTORS: u64 = 136 * 8192;
 
 /// The disks, `1:0` and so on, whose nodes are `/dev/ram0` and so on.
-static DISKS: [Disk; 4] = {
-    const fn disk(minor: u32) -> Disk {
+static DISKS: [Disk; 4] = [ram(0), ram(1), ram(2), ram(3)];
+
+const fn ram(minor: u32) -> Disk {
+    Disk::new((1 << MINORBITS) + minor, DISK_SECTORS)
+}
+
+/// Disks with zones, with blocks of 8 sectors, and with data units of 8 and 16 sectors.
+static PECULIAR_DISKS: [(&str, Disk); 3] = [
+    (
+        "/dev/zoned",
         Disk {
-            number: (1 << MINORBITS) + minor,
-            sectors: DISK_SECTORS,
-        }
-    }
-    [disk(0), disk(1), disk(2), disk(3)]
-};
+            is_zoned: true,
+            ..ram(4)
+        },
+    ),
+    (
+        "/dev/large-blocks",
+        Disk {
+            block_size: 4096,
+            ..ram(5)
+        },
+    ),
+    (
+        "/dev/encrypting",
+        Disk {
+            data_units: 4096 | 8192,
+            ..ram(6)
+        },
+    ),
+];
 
 /// Returns the number of the disk that a device is.
 pub fn disk_number(bdev: *mut block_device) -> Option<usize> {
@@ -593,6 +635,9 @@ fn look_up<'a>(path: &[u8], table: &'a dm_table) -> Result<&'a Disk, ffi::c_int>
     let number = path.strip_prefix("/dev/ram").or(path.strip_prefix("1:"));
     let number = number.and_then(|number| number.parse::<usize>().ok());
     if let Some(disk) = number.and_then(|number| DISKS.get(number)) {
+        return Ok(disk);
+    }
+    if let Some((_, disk)) = PECULIAR_DISKS.iter().find(|(node, _)| *node == path) {
         return Ok(disk);
     }
     // As Linux 6.1 does, the mapped device is opened, too.

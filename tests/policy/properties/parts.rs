@@ -13,11 +13,13 @@ use super::{
         Io,
         Module,
         Piece,
+        Refused,
         Table, //
     }, //
 };
 use crate::{
     abi,
+    explain_lookup,
     tests::message_header, //
 };
 use kernel::{
@@ -25,7 +27,7 @@ use kernel::{
         allow_allocations,
         take_log, //
     },
-    error::code::ENOMEM, //
+    error::code::*, //
 };
 use proptest::prelude::*;
 
@@ -41,6 +43,23 @@ fn table(sectors: u64, arguments: &str) -> Table {
     let table = Table::load(0, false, &[line]).expect("the line is good");
     table.resume();
     table
+}
+
+/// Returns device-mapper's text about a line that is refused after one of `begin` sectors, and what the module logs.
+fn refusal(begin: u64, arguments: &str) -> Option<(String, Vec<String>)> {
+    let line = |sectors, arguments: &str| Line {
+        sectors,
+        arguments: arguments.into(),
+    };
+    let lines = [line(begin, "1 1 /dev/ram0 0"), line(96, arguments)];
+    take_log();
+    let refused = Table::load(0, false, &lines[usize::from(begin == 0)..]).err();
+    let log = take_log().into_iter().map(|(_, line)| line).collect();
+    refused.map(|Refused(text, errno)| {
+        assert_eq!(errno, EINVAL.to_errno().abs());
+        let text = text.strip_prefix("device-mapper: table: 253:0: switch: ");
+        (text.unwrap().into(), log)
+    })
 }
 
 /// Uploads entries of 8 bits, four of them.
@@ -187,4 +206,74 @@ fn a_module_without_memory_is_not_loaded() {
         failures += 1;
     }
     assert_eq!(failures, 2);
+}
+
+/// A device is refused if the target does not support it, with both lines.
+#[test]
+fn pages_must_not_divide_blocks_and_data_units() {
+    let _module = Module::load().unwrap();
+    let blocks = "Page size is no multiple of a device's block size";
+    let units = "Page size is no multiple of the devices' data unit";
+    for (begin, page_size, disk, expected) in [
+        (0, 8, "zoned", Some("Zoned devices are not supported")),
+        (0, 8, "large-blocks", None),
+        (0, 24, "large-blocks", None),
+        (0, 4, "large-blocks", Some(blocks)),
+        (0, 12, "large-blocks", Some(blocks)),
+        (0, 16, "encrypting", None),
+        (32, 48, "encrypting", None),
+        (0, 8, "encrypting", Some(units)),
+        (0, 24, "encrypting", Some(units)),
+        (
+            8,
+            16,
+            "encrypting",
+            Some("Begin is no multiple of the devices' data unit"),
+        ),
+    ] {
+        for third in ["", "0 "] {
+            let line = format!("1 {page_size} {third}/dev/{disk} 0");
+            let text = refusal(begin, &line).map(|(text, _)| text);
+            assert_eq!(text.as_deref(), expected, "{line}");
+        }
+    }
+    let (_, log) = refusal(0, "1 12 /dev/large-blocks 0").unwrap();
+    assert!(log[0].contains("page size 12: make it a multiple of 8 sectors"));
+    let (_, log) = refusal(8, "1 16 /dev/encrypting 0").unwrap();
+    assert!(log[0].contains("begin 8: make it a multiple of 16 sectors"));
+}
+
+#[test]
+fn the_log_says_why_a_device_cannot_be_opened() {
+    for (errors, reason) in [
+        (&[EBUSY][..], "it is in use"),
+        (&[EINVAL], "it is the mapped device itself"),
+        (&[ENOENT, ENODEV, ENXIO], "there is no such device"),
+        (&[ENOMEM], "there is no memory"),
+        (&[ENOTBLK], "it is no block device"),
+        (&[EROFS], "it is read-only"),
+        (&[EACCES, EPERM], "access is denied"),
+        (&[EIO], "it cannot be opened"),
+    ] {
+        for &error in errors {
+            explain_lookup(c"/dev/none".into(), error);
+            let begin = format!("dm_switch: switch_ctr cannot use /dev/none: {reason}");
+            let (_, line) = take_log().remove(0);
+            assert!(line.starts_with(&begin), "{line}");
+        }
+    }
+}
+
+/// The kernel's own target allocates its paths with one kmalloc.
+#[test]
+fn a_line_of_the_kernels_own_target_has_paths_for_4_mib() {
+    let _module = Module::load().unwrap();
+    for (paths, expected) in [
+        (((4 << 20) - 40) / 16, "Incorrect number of path arguments"),
+        (((4 << 20) - 40) / 16 + 1, "Invalid number of paths"),
+        (0, "Invalid number of paths"),
+    ] {
+        let (text, _) = refusal(0, &format!("{paths} 8 0")).unwrap();
+        assert_eq!(text, expected);
+    }
 }

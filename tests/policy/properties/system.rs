@@ -94,10 +94,10 @@ impl Table {
     /// Constructs the targets of a table.
     pub(crate) fn load(minor: u32, has_node: bool, lines: &[Line]) -> Result<Self, Refused> {
         let raw = Box::into_raw(Box::new(abi::dm_table {
-            device: abi::Disk {
-                number: (MAJOR << abi::MINORBITS) + minor,
-                sectors: lines.iter().map(|line| line.sectors).sum(),
-            },
+            device: abi::Disk::new(
+                (MAJOR << abi::MINORBITS) + minor,
+                lines.iter().map(|line| line.sectors).sum(),
+            ),
             has_node,
         }));
         let targets = Vec::new();
