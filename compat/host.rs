@@ -58,6 +58,12 @@ pub fn allocations() -> usize {
     MEMORY.with_borrow(HashMap::len)
 }
 
+/// Returns how many bytes these have.
+pub fn allocated_bytes() -> usize {
+    let size = |(_, layout): &(_, Layout)| layout.size();
+    MEMORY.with_borrow(|all| all.values().map(size).sum())
+}
+
 /// Lets this thread allocate `count` times more; then there is no memory.
 pub fn allow_allocations(count: usize) {
     LEFT.set(count);

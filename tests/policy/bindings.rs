@@ -474,11 +474,11 @@ pub unsafe fn strlen(text: *const ffi::c_char) -> ffi::c_ulong {
 const CPUS: usize = 2;
 
 pub unsafe fn helper_alloc_percpu_u64(count: usize) -> *mut u64 {
-    let bytes = count.saturating_mul(size_of::<u64>());
+    let bytes = count.saturating_mul(size_of::<u64>() * CPUS);
     let counts: *mut u64 = allocate("percpu", bytes).cast();
     if !counts.is_null() {
-        // SAFETY: The memory has room for `count` counts.
-        unsafe { counts.write_bytes(0, count) };
+        // SAFETY: The memory has room for `count` counts for each CPU.
+        unsafe { counts.write_bytes(0, count * CPUS) };
     }
     counts
 }

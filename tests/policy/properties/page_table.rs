@@ -17,6 +17,7 @@ use crate::{
     Unmapped,
     CHUNK_ENTRIES, //
 };
+use kernel::bindings::allocated_bytes;
 use proptest::prelude::*;
 use std::{
     collections::BTreeSet,
@@ -326,5 +327,57 @@ fn chunks_are_added_all_or_none() {
         }
         assert!(failures > 0 && has_chunks(&table) == [true; 3]);
     }
+    abi::shut_down();
+}
+
+/// What is said to wait for readers is what is freed after them, but for what each allocation has besides.
+#[test]
+fn bytes_without_the_next_table_are_those_that_it_frees() {
+    abi::boot();
+    let total = 100 * CHUNK_ENTRIES - 1;
+    for (bits, next_bits) in [(4, 4), (4, 8), (32, 32), (32, 1)] {
+        let [geometry, next_geometry] = [bits, next_bits].map(|bits| Geometry::new(bits).unwrap());
+        let mut table = PageTable::new(geometry, total).unwrap();
+        assert!(table.add_chunks(0..2).is_ok());
+        let mut next = if bits == next_bits {
+            table.share().unwrap()
+        } else {
+            PageTable::new(next_geometry, total).unwrap()
+        };
+        next.free_chunk(1);
+        assert!(next.add_chunks(2..3).is_ok());
+        let said = table.bytes_without(&next);
+        let before = allocated_bytes();
+        drop(table);
+        let freed = before - allocated_bytes() + size_of::<PageTable>();
+        assert!(
+            (said..said + 200).contains(&freed),
+            "{said} bytes, not {freed}"
+        );
+        drop(next);
+    }
+    abi::shut_down();
+}
+
+/// As many chunks as an upload can have are counted each, the ones after them together, and what is beyond the table is
+/// not.
+#[test]
+fn each_chunk_of_an_upload_has_its_own_count() {
+    abi::boot();
+    let counted = abi::MAX_NUMBER_OF_CHUNKS;
+    let count = |chunks: u32| {
+        let geometry = Geometry::NARROWEST;
+        let table = PageTable::new(geometry, chunks * CHUNK_ENTRIES - 1).unwrap();
+        for chunk in 0..counted + 3 {
+            table.count_unmapped(u64::from(chunk * CHUNK_ENTRIES));
+        }
+        let sums = (0..=counted).map(|chunk| table.hits.sum(chunk as usize));
+        sums.collect::<Vec<u64>>()
+    };
+    // The last count is that of all chunks after it.
+    assert!(count(2).iter().all(|sum| *sum == 1));
+    let sums = count(counted + 2);
+    assert!(sums[..counted as usize].iter().all(|sum| *sum == 1));
+    assert_eq!(sums[counted as usize], 2);
     abi::shut_down();
 }
