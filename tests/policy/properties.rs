@@ -8,6 +8,7 @@ mod numbers;
 mod page_size;
 mod page_table;
 mod parts;
+mod switch_list;
 mod system;
 mod upload;
 
