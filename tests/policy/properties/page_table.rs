@@ -13,6 +13,7 @@ use crate::{
     abi,
     chunks_of,
     Geometry,
+    PageList,
     PageTable,
     Unmapped,
     CHUNK_ENTRIES, //
@@ -21,6 +22,7 @@ use kernel::bindings::allocated_bytes;
 use proptest::prelude::*;
 use std::{
     collections::BTreeSet,
+    fmt::Write,
     ops::Range, //
 };
 
@@ -379,5 +381,59 @@ fn each_chunk_of_an_upload_has_its_own_count() {
     let sums = count(counted + 2);
     assert!(sums[..counted as usize].iter().all(|sum| *sum == 1));
     assert_eq!(sums[counted as usize], 2);
+    abi::shut_down();
+}
+
+/// Returns the list of these pages of a table of 3 chunks with entries of 3 bits, of which the pages from `ones` on have
+/// the entry 1, and those before it 0.
+fn listed(pages: Range<u32>, ones: u32) -> Result<String, std::fmt::Error> {
+    let total = 3 * CHUNK_ENTRIES - 1;
+    let mut table = PageTable::new(Geometry::new(3).unwrap(), total).unwrap();
+    assert!(table.add_chunks(0..3).is_ok());
+    let entries = (0..total).map(|page| u32::from(page >= ones));
+    table.write(0..total, entries);
+    let list = PageList {
+        table: Some(table),
+        dev_count: 2,
+        userland: [0, 0],
+        pages,
+    };
+    let mut text = String::new();
+    write!(text, "{list}")?;
+    let (_, tokens) = text.split_once('\n').unwrap();
+    Ok(tokens.into())
+}
+
+/// After a gap, a file for swupload can continue where a word of a message begins: here, with each tenth page. Entries of
+/// 0 before that are left out.
+#[test]
+fn a_list_of_pages_continues_with_a_word() {
+    abi::boot();
+    for (pages, ones, expected) in [
+        (0..40, 25, "0*25 1*15\n"),
+        (3..40, 25, "@10 0*15 1*15\n"),
+        (20..40, 25, "@20 0*5 1*15\n"),
+        (3..40, 10, "@10 1*30\n"),
+        (3..40, 9, "@3 0*6 1*31\n"),
+        (27..40, 25, "@27 1*13\n"),
+    ] {
+        assert_eq!(listed(pages, ones).as_deref(), Ok(expected));
+    }
+    abi::shut_down();
+}
+
+/// A list of pages can be killed before each chunk, and needs no other leave.
+#[test]
+fn a_list_of_pages_reschedules_before_each_chunk() {
+    abi::boot();
+    let with_lives = |lives| {
+        abi::kill_after(Some(lives));
+        let text = listed(0..u32::MAX, 0);
+        abi::kill_after(None);
+        text
+    };
+    // Each chunk is allocated, and then listed.
+    assert!(with_lives(5).is_err());
+    assert_eq!(with_lives(6).as_deref(), Ok("1*24575\n"));
     abi::shut_down();
 }

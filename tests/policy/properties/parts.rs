@@ -264,6 +264,39 @@ fn the_log_says_why_a_device_cannot_be_opened() {
     }
 }
 
+/// A region that has an entry gets another one in place, which needs no memory.
+#[test]
+fn a_message_changes_entries_in_place() {
+    let _module = Module::load().unwrap();
+    let switch = table(40, "2 10 0 /dev/ram0 0 /dev/ram1 0");
+    allow_allocations(0);
+    let changed = switch.message(0, "set_region_mappings 0:1 2:1", 100);
+    allow_allocations(usize::MAX);
+    assert!(changed.is_ok());
+    let disks = [0, 10, 20].map(|sector| switch.map(write(sector, 1)).unwrap().disk);
+    assert_eq!(disks, [1; 3]);
+}
+
+/// A region has a number of 32 bits. The memory that so many need is what the kernel's own target lacks, too.
+#[test]
+fn a_line_of_the_kernels_own_target_has_32_bits_of_regions() {
+    let _module = Module::load().unwrap();
+    let regions = u64::from(u32::MAX);
+    for (sectors, expected) in [
+        (regions, "Cannot allocate region table"),
+        (regions + 1, "Region table too large"),
+        (regions + 2, "Region table too large"),
+    ] {
+        let line = Line {
+            sectors,
+            arguments: format!("257 1 0{}", " /dev/ram0 0".repeat(257)).into(),
+        };
+        let refused = Table::load(0, false, &[line]).err();
+        let text = refused.map(|Refused(text, _)| text).unwrap();
+        assert!(text.ends_with(expected), "{text}");
+    }
+}
+
 /// The kernel's own target allocates its paths with one kmalloc.
 #[test]
 fn a_line_of_the_kernels_own_target_has_paths_for_4_mib() {

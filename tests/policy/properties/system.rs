@@ -246,6 +246,44 @@ impl Table {
         }
     }
 
+    /// Sends a message to the target that contains a sector, with room for an answer of `room` bytes.
+    pub(crate) fn message(&self, sector: u64, text: &str, room: usize) -> Result<Answer, i32> {
+        let einval = EINVAL.to_errno().abs();
+        let (target, _) = self.target_at(sector).ok_or(einval)?;
+        // The answer is written to where the arguments are.
+        let mut buffer = vec![BLANK; room.max(8 + text.len() + 1)];
+        let mut argv: Vec<*mut c_char> = Vec::new();
+        for (place, byte) in buffer[8..].iter_mut().zip(text.bytes().chain([0])) {
+            *place = if byte.is_ascii_whitespace() { 0 } else { byte };
+        }
+        for (at, byte) in text.bytes().enumerate() {
+            let is_start = at == 0 || text.as_bytes()[at - 1].is_ascii_whitespace();
+            if is_start && !byte.is_ascii_whitespace() {
+                argv.push(buffer.as_mut_ptr().wrapping_add(8 + at));
+            }
+        }
+        if argv.is_empty() {
+            return Err(einval);
+        }
+        // SAFETY: The target is constructed, and the buffer has `len` bytes.
+        let result = unsafe {
+            let message = (*(*target).type_).message.unwrap();
+            let (argc, len) = (argv.len() as u32, buffer.len() as u32);
+            message(target, argc, argv.as_mut_ptr(), buffer.as_mut_ptr(), len)
+        };
+        match result {
+            0 => Ok(Answer::Nothing),
+            1 => {
+                let answer = text_in(&buffer);
+                if answer.len() + 1 >= buffer.len() {
+                    return Ok(Answer::Cut);
+                }
+                Ok(Answer::Text(answer))
+            }
+            errno => Err(-errno),
+        }
+    }
+
     /// Returns the flushes that each target wants.
     pub(crate) fn flushes(&self) -> Vec<u32> {
         // SAFETY: The targets are constructed.
@@ -612,44 +650,8 @@ impl Device {
     }
 
     fn message(&self, sector: u64, text: &str, room: usize) -> Result<Answer, i32> {
-        let einval = EINVAL.to_errno().abs();
-        let (target, _) = self
-            .live
-            .as_ref()
-            .and_then(|table| table.target_at(sector))
-            .ok_or(einval)?;
-        // The answer is written to where the arguments are.
-        let mut buffer = vec![BLANK; room.max(8 + text.len() + 1)];
-        let mut argv: Vec<*mut c_char> = Vec::new();
-        for (place, byte) in buffer[8..].iter_mut().zip(text.bytes().chain([0])) {
-            *place = if byte.is_ascii_whitespace() { 0 } else { byte };
-        }
-        for (at, byte) in text.bytes().enumerate() {
-            let is_start = at == 0 || text.as_bytes()[at - 1].is_ascii_whitespace();
-            if is_start && !byte.is_ascii_whitespace() {
-                argv.push(buffer.as_mut_ptr().wrapping_add(8 + at));
-            }
-        }
-        if argv.is_empty() {
-            return Err(einval);
-        }
-        // SAFETY: The target is constructed, and the buffer has `len` bytes.
-        let result = unsafe {
-            let message = (*(*target).type_).message.unwrap();
-            let (argc, len) = (argv.len() as u32, buffer.len() as u32);
-            message(target, argc, argv.as_mut_ptr(), buffer.as_mut_ptr(), len)
-        };
-        match result {
-            0 => Ok(Answer::Nothing),
-            1 => {
-                let answer = text_in(&buffer);
-                if answer.len() + 1 >= buffer.len() {
-                    return Ok(Answer::Cut);
-                }
-                Ok(Answer::Text(answer))
-            }
-            errno => Err(-errno),
-        }
+        let live = self.live.as_ref().ok_or(EINVAL.to_errno().abs())?;
+        live.message(sector, text, room)
     }
 
     /// Reads sectors, or does something else with them that goes the same way.
