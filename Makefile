@@ -31,6 +31,7 @@
 #                     install, use, upgrade and purge them in a Debian 12 and a Debian 13; SUITE=bookworm or
 #                     SUITE=trixie has one of the two
 #   make faults       make each fault in tests/faults, and show which test sees it; FAULT='name ...' has those
+#   make mutants      make hundreds of small changes of the policy, and show that the tests on the host see them
 #   make lint         rustfmt, clippy, shellcheck, mandoc
 #   make module       dm-switch.ko
 #   make tools        swupload
@@ -119,6 +120,9 @@ check-package:
 faults:
 	@scripts/faults.sh
 
+mutants:
+	@scripts/mutants.sh
+
 lint:
 	@scripts/lint.sh
 
@@ -133,4 +137,4 @@ clean:
 	rm -rf compat/library coverage
 	cd compat && rm -f *.o .*.cmd .*.d *.rlib *.a *.so flags generated.rs target.json target.own
 
-.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan coverage bench docs fuzz fuzz-swupload soak dist deb check-package faults lint install uninstall clean
+.PHONY: all module tools kernelinfo demo demo-multipath check check-debug check-kcsan coverage bench docs fuzz fuzz-swupload soak dist deb check-package faults mutants lint install uninstall clean

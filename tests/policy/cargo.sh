@@ -3,8 +3,8 @@
 #
 # tests/host and scripts/lint.sh run this in the build root.
 #
-# cargo.sh COMMAND [ARGUMENT...]: run a command of cargo's on the package in this directory, with KIND in the
-# environment beside what is built without it.
+# cargo.sh COMMAND [ARGUMENT...]: run a command of cargo's on the package in this directory.  With KIND in the
+# environment, that is built elsewhere than without it.
 #
 # The crate is dm-switch.rs, the same file of which the module is made. That includes the bindings.rs beside it, and the
 # host has another one: so the package is built in a directory of the cache, in which both are.
@@ -12,7 +12,7 @@
 set -eu
 
 top=$(realpath "$(dirname "$0")/../..")
-dir=$(realpath "$CARGO_HOME/..")/policy
+dir=$(realpath "$CARGO_HOME/..")/policy${KIND:+-$KIND}
 mkdir -p "$dir"
 exec 9>"$dir.lock"
 flock 9
@@ -39,5 +39,5 @@ export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="--cfg host -Zcrate-attr=feature(used_with_arg) -Astable-features ${RUSTFLAGS:-}"
 # With a target, build scripts and procedural macros are compiled without these flags.
 export CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu
-export CARGO_TARGET_DIR="$dir/target${KIND:+-$KIND}"
+export CARGO_TARGET_DIR="$dir/target"
 exec cargo "$@"
