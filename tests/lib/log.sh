@@ -15,7 +15,7 @@
 
 # The words of complaints: of any kernel's, and of a kernel that looks for faults, or stops looking.
 complaints='[^A-Z]BUG|\] (WARNING|INFO): |INFO: (task|rcu)|cut here|Call Trace|Oops|general prot|Kernel panic'
-complaints="$complaints|refcount_t|leaked|detected stall|invoked oom-killer"
+complaints="$complaints|refcount_t|leaked|detected stall|invoked oom-killer|dm_put_device call missing"
 complaints="$complaints|KASAN|KCSAN|UBSAN|ODEBUG|suspected memory leak|(memory|list_[a-z]*) corruption|single bit error"
 complaints="$complaints|turning off the locking|kmemleak: (Cannot|Memory pool|.* disabled)"
 
