@@ -94,6 +94,5 @@ show "dmsetup status volume"
 
 dmsetup remove volume
 remove_multipaths
-stop_array
 unload
-check_log
+stop_array

@@ -127,9 +127,6 @@ awk '{ read += $1; written += $2 } END {
 }' /tmp/transferred
 unload
 check_leaks
-check_log
-# The log is not checked after this: lockdep reports the removal of a multipath device's paths, after writeback to that
-# device, as a deadlock, because the locks of both disks are in one class.
 stop_array
 
 # The first two rounds are the first minute.  Of the rounds after these, compare the least of the first third with the least
