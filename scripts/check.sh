@@ -28,7 +28,7 @@ programs=(swupload fuzz)
 # Tests that a guest gets at most.
 batch=12
 
-# Seconds after which a guest hangs, for each of its tests: by far more than any of them takes.
+# Seconds after which a test hangs: by far more than any of them takes.
 limit=$((600 * slowness))
 
 dir=$(mktemp -d "$cache/check.XXXXXX")
@@ -72,16 +72,20 @@ failed() {
 
 # on_host NAME: run a test without a guest, in the root that it needs.
 on_host() {
-	local start=$SECONDS where=in_root
+	local start=$SECONDS where=in_root status=0
 	if [ "$(needs root "tests/host/$1")" = builder ]; then
 		where=in_builder
 	fi
-	if "$where" env "KDIR=$KDIR" "KO=$dir/files/t/dm-switch.ko" "CRATE=$CRATE" "SWUPLOAD=$SWUPLOAD" \
-		"SEED=$seed" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null; then
+	"$where" env "KDIR=$KDIR" "KO=$dir/files/t/dm-switch.ko" "CRATE=$CRATE" "SWUPLOAD=$SWUPLOAD" "SEED=$seed" \
+		timeout "$limit" bash -eu "tests/host/$1" >"$dir/$1" 2>&1 </dev/null || status=$?
+	if [ "$status" -eq 0 ]; then
 		passed "$1" $((SECONDS - start)) "$dir/$1"
-	else
-		failed "$1" "$dir/$1"
+		return
 	fi
+	if [ "$status" -eq 124 ]; then
+		echo "FAILED: the test did not end in $limit seconds" >>"$dir/$1"
+	fi
+	failed "$1" "$dir/$1"
 }
 
 # needs WHAT FILE: what a test needs, behind "# WHAT: " in its file.
