@@ -1,16 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Has the switch that was made last print into buffers of each length, up to one
- * that is longer than the text.  Write to /sys/module/lines/parameters/print:
+ * Calls the functions of the switch that was made last as no test can make
+ * device-mapper call them.  A write to one of these files fails with EIO, and the log
+ * says why, if the result is wrong:
+ *
+ * /sys/module/calls/parameters/print: print into buffers of each length, up to one
+ * that is longer than the text.  A buffer must get the beginning of the text and a
+ * NUL, and the bytes after it must not change.  The value is one of
  *
  *   info, table, ima    for the line of this kind
  *   another             for a line of an unknown kind
  *   page_table, chunk_hits
  *                       for the answer to this message
  *
- * The write fails with EIO, and the log says why, if a buffer has anything but the
- * beginning of the text and a NUL, or if a byte after the buffer was changed.
+ * /sys/module/calls/parameters/refuse_atomic: map an atomic write that would have to
+ * be cut.  It must be refused, as it is.  The value is its first sector, of the
+ * mapped device, and its number of sectors.
  */
+#include <linux/bio.h>
+#include <linux/blkdev.h>
 #include <linux/device-mapper.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
@@ -34,7 +42,7 @@ static struct kprobe construction = {
 
 static int wrong(const char *what, unsigned int length)
 {
-	pr_err("lines: %s is wrong in a buffer of %u bytes\n", what, length);
+	pr_err("calls: %s is wrong in a buffer of %u bytes\n", what, length);
 	return -EIO;
 }
 
@@ -77,7 +85,7 @@ static int truncate_text(const char *what, char *whole, char *buffer)
 		if (memcmp(buffer, whole, count) || (length && buffer[count]) || buffer[length] != '~')
 			return wrong(what, length);
 	}
-	pr_info("lines: %s: %zu characters\n", what, strlen(whole));
+	pr_info("calls: %s: %zu characters\n", what, strlen(whole));
 	return 0;
 }
 
@@ -106,17 +114,42 @@ static int print(const char *value, const struct kernel_param *param)
 static const struct kernel_param_ops print_ops = { .set = print };
 module_param_cb(print, &print_ops, NULL, 0200);
 
-static int __init lines_init(void)
+#ifdef REQ_ATOMIC
+static int refuse_atomic(const char *value, const struct kernel_param *param)
+{
+	unsigned int first, count;
+	struct bio bio;
+	int result;
+
+	if (!target)
+		return -ENODEV;
+	if (sscanf(value, "%u %u", &first, &count) != 2)
+		return -EINVAL;
+	bio_init(&bio, NULL, NULL, 0, REQ_OP_WRITE | REQ_ATOMIC);
+	bio.bi_iter.bi_sector = first;
+	bio.bi_iter.bi_size = count * SECTOR_SIZE;
+	result = target->type->map(target, &bio);
+	if (result == DM_MAPIO_KILL && bio_sectors(&bio) == count && !bio.bi_bdev)
+		return 0;
+	pr_err("calls: map returned %d, and left %u of %u sectors\n", result, bio_sectors(&bio), count);
+	return -EIO;
+}
+
+static const struct kernel_param_ops refuse_atomic_ops = { .set = refuse_atomic };
+module_param_cb(refuse_atomic, &refuse_atomic_ops, NULL, 0200);
+#endif
+
+static int __init calls_init(void)
 {
 	return register_kprobe(&construction);
 }
-module_init(lines_init);
+module_init(calls_init);
 
-static void __exit lines_exit(void)
+static void __exit calls_exit(void)
 {
 	unregister_kprobe(&construction);
 }
-module_exit(lines_exit);
+module_exit(calls_exit);
 
-MODULE_DESCRIPTION("has a switch print into short buffers, for tests");
+MODULE_DESCRIPTION("calls the functions of a switch, for tests");
 MODULE_LICENSE("GPL");
