@@ -14,24 +14,24 @@ introduction() {
 	cat <<-'END'
 		# What it costs
 
-		`make bench` writes this page. Figures are instructions of an emulated processor, counted by QEMU
-		(`-icount shift=0,sleep=off`), for times on shared machines do not repeat. What an I/O takes is the least
-		of 50,000 of them, or of 390 of 1 MiB, to null_blk devices; that repeats exactly, and leaves out what
-		comes between, as the clock's ticks do. All figures of a table are from one boot of the stock kernel.
+		`make bench` writes this page. The figures are instructions of an emulated processor, counted by QEMU
+		(`-icount shift=0,sleep=off`), because times on shared machines do not repeat. The figure of an I/O is the
+		least of 50,000, or of 390 of 1 MiB, to null_blk devices. It repeats exactly, and leaves out what happens in
+		between, such as the ticks of the clock. All figures of a table are from one boot of the stock kernel.
 
-		The module counts every I/O twice, for the status line and for the chunk, and frees tables while others
-		read them; the kernel's own does neither. It cuts an I/O where the next page has another owner; the kernel's
-		own cuts at each page's end.
+		The module counts each I/O, for the status line and for the chunk, and can replace a page table while I/O
+		reads it. The kernel's own target does neither. The module cuts an I/O where the owner changes, the kernel's
+		own target at the end of each page.
 
-		dm-linear, which only adds an offset, is the limit: the chart, of the last series below, shows what the two
-		switches take on top of that.
+		dm-linear, which only adds an offset, is the lower limit. The chart shows what the two targets add to it, for
+		the last series below.
 
-		![Instructions of an I/O, more than through dm-linear](BENCHMARKS.svg)
+		![Instructions of an I/O, in addition to those of dm-linear](BENCHMARKS.svg)
 	END
 }
 
 # bars FILE SIZE: of a chapter's first table, the rows of I/Os of 4 KiB, or of 1 MiB, for the chart: what it is, and how
-# many instructions more than dm-linear the two targets take.
+# many instructions the two targets add to those of dm-linear.
 bars() {
 	awk -F ' *[|] *' -v size="$2" '/^###/ { tables++ }
 		tables == 1 && $4 ~ /^[+-][0-9]/ && ($2 ~ /^1 MiB, /) == (size == "1 MiB") {
@@ -77,7 +77,7 @@ draw() {
 		set arrow from 0, graph 0 to 0, graph 1 nohead front lw 3 lc rgb linear
 		set label "dm-linear at 0" at 0, graph 1 center offset 0,0.6 tc rgb linear
 		set key at screen 0.5, screen 0.933 center center
-		set multiplot title "Instructions of an I/O, more than through dm-linear: Linux $(sed -n 's/^## Linux //p' "$1")"
+		set multiplot title "Instructions of an I/O, in addition to those of dm-linear: Linux $(sed -n 's/^## Linux //p' "$1")"
 		$(panel "$dir/small" "I/Os of 4 KiB" 0.4 0.855)
 		# Logarithmic, but with a 0.
 		set nonlinear x via asinh(x / 20.0) inverse 20 * sinh(x)

@@ -1667,7 +1667,7 @@ mod report {
         }
     }
 
-    /// The kernel refused, or its answer is wrong: exit status 1.
+    /// The device cannot be used, the kernel refused, or its answer is wrong: exit status 1.
     impl From<String> for Failure {
         fn from(text: String) -> Self {
             Failure::new(1, &text)

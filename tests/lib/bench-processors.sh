@@ -100,8 +100,8 @@ for _ in $(seq 10); do
 done
 cat <<END
 
-An upload of $most entries in messages of 33,000 bytes takes $(ratio uploads 1) times as long where it changes the bits
-of an entry, and so starts with an empty table, as it takes in place; each is the best of 10 rounds.
+An upload of $most entries in messages of 33,000 bytes takes $(ratio uploads 1) times as long if it changes the bits
+of an entry, and so starts with an empty table, as it does in place; each is the best of 10 rounds.
 END
 dmsetup remove vol
 dmsetup remove linear

@@ -237,9 +237,9 @@ check_log
 cat <<END
 ### Reads and writes
 
-Instructions through dm-linear, and how many more it takes through a switch. Reads of 4 KiB, of pages of 8 sectors
-over 4 members, unless the row says otherwise. Each page has another owner than the one before it, unless the row
-says that all have one.
+Instructions of an I/O through dm-linear, and the difference of the two switches from that. Reads of 4 KiB, of pages
+of 8 sectors over 4 members, unless the row says otherwise. The owner changes with each page, unless the row says that
+all pages have one.
 
 | | dm-linear | this module | the kernel's own |
 |---|---:|---:|---:|
@@ -251,7 +251,7 @@ cat <<END
 
 ### What reaches the disk
 
-I/Os that reach a switch's one member from one I/O.
+The number of I/Os that reach the one member of a switch, for one I/O.
 
 | | dm-linear | this module | the kernel's own |
 |---|---:|---:|---:|
@@ -262,8 +262,8 @@ cat <<END
 
 ### Changing $most entries of 4 bits
 
-Millions of instructions, of all processes from their start to their end, and of these the kernel's in the system
-calls that bring the entries. The file has single digits, unless the row says otherwise.
+Millions of instructions: of the processes, from start to end, and the kernel's part of that in the system calls that
+pass the entries. The file has single digits, unless the row says otherwise.
 
 | | all | the kernel's |
 |---|---:|---:|
@@ -272,8 +272,8 @@ calls that bring the entries. The file has single digits, unless the row says ot
 $(cat /tmp/shaped-uploads)
 | the kernel's own: messages of 1024 regions, by dmsetup |$(millions "$kernels_messages")
 
-An upload of one entry costs the kernel $among_one instructions where there is one switch, and $among_many where there
-are 1000.
+An upload of one entry costs the kernel $among_one instructions if there is one switch, and $among_many if there are
+1000.
 
 ### Memory
 
@@ -287,7 +287,7 @@ done)
 
 ### Reads while the table changes
 
-Instructions of a read of 4 KiB, of which so many take no more, with what else ran on the one processor meanwhile.
+Percentiles of the instructions of a read of 4 KiB, including what else ran on the one processor in the meantime.
 Uploads, or messages, of $most entries follow each other without a pause.
 
 | | 50 % | 90 % | 99 % | 99.9 % |
