@@ -1843,6 +1843,8 @@ struct Tokens<'a, 'b> {
     per_word: NonZeroU32,
     /// Tokens written.
     count: u32,
+    /// The first page that may be written.
+    first: u64,
     /// The page that the next token is for, unless a gap precedes it.
     next: u64,
     /// Pages that were added but not written: they have the same entry, or none.
@@ -1860,6 +1862,7 @@ impl<'a, 'b> Tokens<'a, 'b> {
             f,
             per_word,
             count: 0,
+            first: page,
             next: 0,
             pages: page..page,
             entry: None,
@@ -1883,23 +1886,32 @@ impl<'a, 'b> Tokens<'a, 'b> {
             return Ok(());
         };
         if start != self.next {
-            // A page without an entry goes to the first device, as one with the entry 0 does. So
-            // entries of 0 up to the next word can be left out.
+            // A page without an entry goes to the first device, as one with the entry 0 does. So a
+            // word whose first pages have no entry is completed with entries of 0, and entries of 0
+            // up to the next word are left out.
             let per_word = NonZeroU64::from(self.per_word);
-            let word = match start % per_word {
-                0 => start,
-                past => start.saturating_add(per_word.get() - past),
-            };
-            if entry == 0 && word <= end {
-                start = word;
+            let word = start.saturating_sub(start % per_word);
+            let next_word = word.saturating_add(per_word.get());
+            let mut begin = word.max(self.first).max(self.next);
+            if entry == 0 && word != start && next_word <= end {
+                (begin, start) = (next_word, next_word);
             }
             if start == end {
                 return Ok(());
             }
-            self.write(fmt!("@{start}"))?;
+            if begin != self.next {
+                self.write(fmt!("@{begin}"))?;
+            }
+            self.write_run(0, begin..start)?;
         }
         self.next = end;
-        match end.saturating_sub(start) {
+        self.write_run(entry, start..end)
+    }
+
+    /// Writes pages that have the same entry.
+    fn write_run(&mut self, entry: u32, pages: Range<u64>) -> fmt::Result {
+        match pages.end.saturating_sub(pages.start) {
+            0 => Ok(()),
             1 => self.write(fmt!("{entry:x}")),
             count => self.write(fmt!("{entry:x}*{count}")),
         }

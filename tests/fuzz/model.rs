@@ -128,6 +128,7 @@ impl Coverage {
         "page_table: the same entry across a border of chunks",
         "page_table: an entry without a device",
         "page_table: zeros before a whole word are left out",
+        "page_table: zeros complete a word",
         "page_table: cut",
         "message: makes a page table",
         "message: sets a region",
@@ -1593,6 +1594,14 @@ fn chunk_hits(volume: &Volume, coverage: &mut Coverage) -> String {
     answer
 }
 
+/// The token for pages that have the same entry.
+fn run_of(entry: u64, count: u64) -> String {
+    match count {
+        1 => format!("{entry:x}"),
+        _ => format!("{entry:x}*{count}"),
+    }
+}
+
 /// The answer to the message `page_table` with these numbers, a first page and a count: what swupload takes for a file
 /// of the same entries. Where it does not fit, its end may be missing.
 fn page_list(volume: &Volume, numbers: &[u64], room: usize, coverage: &mut Coverage) -> String {
@@ -1624,7 +1633,8 @@ fn page_list(volume: &Volume, numbers: &[u64], room: usize, coverage: &mut Cover
             pages: Range { mut start, end },
             entry,
         } = run;
-        // Behind pages that are left out swupload goes on at a whole word; pages with a 0 may be left out, too.
+        // After a gap swupload continues at a whole word. To the first device go both pages with a 0 and those of the
+        // gap: the former may be left out, the latter may be given.
         let word = start.next_multiple_of(per_word(table.bits));
         if start != next && entry == 0 && start != word && word <= end {
             coverage.add("page_table: zeros before a whole word are left out");
@@ -1633,19 +1643,23 @@ fn page_list(volume: &Volume, numbers: &[u64], room: usize, coverage: &mut Cover
                 continue;
             }
         }
-        if start != next {
-            tokens.push(format!("@{start}"));
+        let begin = (start / per_word(table.bits) * per_word(table.bits))
+            .max(first)
+            .max(next);
+        if start != next && begin != next {
+            tokens.push(format!("@{begin}"));
             if tokens.len() > 1 {
                 coverage.add("page_table: pages without an entry between others");
             }
         }
+        if start != next && begin != start {
+            coverage.add("page_table: zeros complete a word");
+            tokens.push(run_of(0, start - begin));
+        }
         if entry >= volume.shape.members as u64 {
             coverage.add("page_table: an entry without a device");
         }
-        tokens.push(match end - start {
-            1 => format!("{entry:x}"),
-            count => format!("{entry:x}*{count}"),
-        });
+        tokens.push(run_of(entry, end - start));
         next = end;
     }
     match tokens.len() {
