@@ -23,13 +23,13 @@
 #define CHUNK_PTE_SHIFT (13)
 #define CHUNK_PTE_COUNT (1LL << CHUNK_PTE_SHIFT)
 
-/* A table has at most so many chunks. */
+/* Chunks of an uploaded table at most.  Its last one is never full: a table has less than 128 * 8192 entries. */
 #define MAX_NUMBER_OF_CHUNKS 128
 
 /* Bytes that one message holds at most: an attribute's payload. */
 #define MAX_IPC_MSG_LEN 65480
 
-/* Characters of an error text at most, the NUL not counted. */
+/* Characters of an error text at most, without the NUL. */
 #define MAX_ERR_STR_LEN 255
 
 enum Opcode {

@@ -497,8 +497,8 @@ impl Geometry {
 
 /// `CHUNK_ENTRIES` consecutive entries of a page table.
 ///
-/// Its first entries are published: they were written, and readers see them. Later ones were not
-/// written yet. A missing chunk is a placeholder without entries, so that a reader's check of that
+/// Its entries up to the last one written are published: readers see them, as 0 where they were not
+/// written. A missing chunk is a placeholder without entries, so that a reader's check of that
 /// bound covers it, too.
 struct Chunk {
     entries: Entries,
@@ -770,9 +770,9 @@ impl PageTable {
         page
     }
 
-    /// Returns the first page after the run of pages that, like `page`, have the same entry or no
-    /// entry, and the entry of `page`. The run ends at `last` if not before; the rest of the word
-    /// of `page` may add pages after `last` to it.
+    /// Returns the page after the run that begins with `page`, and the entry of `page`. All pages
+    /// of the run have that entry, or all have none. Pages after `last` are not examined, but the
+    /// run may include those in the same word as `page`.
     #[inline]
     fn find_run(&self, page: u64, last: u64) -> (u64, Option<Found<'_>>) {
         let Some(found) = self.find(page) else {
@@ -836,8 +836,8 @@ impl PageTable {
         let added = self.allocate_chunks(chunks.clone());
         if added.is_err() {
             let missing = self.missing.clone();
-            // A chunk is written before the writer's lock is released, so one without entries is
-            // the placeholder, or was just allocated.
+            // A chunk without entries is the placeholder, was just allocated, or was left by a
+            // message that was killed. Readers see no difference between these.
             for chunk in self.chunks_mut(chunks)? {
                 if chunk.is_empty() {
                     *chunk = missing.clone();
@@ -984,9 +984,9 @@ impl TableSlot {
                 .is_some_and(|table| table.total == upload.total)
     }
 
-    /// Applies an upload to the page table: writes into it if it was made for the same numbers of
-    /// devices and pages and the same entry size, and has the chunks, and replaces it otherwise. A
-    /// failure changes nothing. May sleep.
+    /// Applies an upload to the page table: writes into it if the upload has the switch's number of
+    /// devices and the table's number of pages and entry size, and the table has the chunks, and
+    /// replaces it otherwise. A failure changes nothing. May sleep.
     fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         let first = upload.pages.start;
         if upload.frees_chunk() && first % CHUNK_ENTRIES != 0 {
@@ -1093,9 +1093,9 @@ impl SwitchList {
     ///
     /// This is `slot`, unless device-mapper's live table of the mapped device (or the loaded one,
     /// if none is live) has a switch with v3's line, the same shape and the same begin. Then both
-    /// use the slot of that one, so the page table survives the reload. `slot` is kept for an upload
-    /// that has the numbers of devices and pages of the new switch, and not those of the old one
-    /// ([`Self::use_own`]).
+    /// use the slot of that one, so the page table survives the reload. `slot` is kept for an
+    /// upload that has the numbers of devices and pages of the new switch, and not those of the old
+    /// one ([`Self::use_own`]).
     ///
     /// May sleep. Allocates before it takes the lock: reclaim may wait for a suspended switch,
     /// whose resume needs the lock.
@@ -1182,8 +1182,8 @@ impl SwitchList {
     }
 
     /// Returns the first switch of the device's loaded table, if it has an upload's numbers of
-    /// devices and pages. While a second table is constructed, there are two loaded ones: the second
-    /// one comes first.
+    /// devices and pages. While device-mapper constructs a second table, there are two loaded ones,
+    /// and the second one is preferred.
     fn loaded<'a>(
         first: &'a Link,
         device: DeviceNumber,
@@ -1201,8 +1201,8 @@ impl SwitchList {
     }
 
     /// Returns the slot that an upload is for: that of the live table, unless only a loaded one has
-    /// the upload's numbers of devices and pages. The second value is whether [`Self::use_own`] must
-    /// be called after the upload, because the loaded switch does not use its own slot yet.
+    /// the upload's numbers of devices and pages. The second value is whether [`Self::use_own`]
+    /// must be called after the upload, because the loaded switch does not use its own slot yet.
     fn slot_for(
         &self,
         device: DeviceNumber,
@@ -2402,7 +2402,7 @@ mod entries {
         }
 
         /// Publishes all entries before `end`. Those that were never written are 0. Published
-        /// entries stay so. Only the holder of the writer's lock may call this.
+        /// entries stay so. Only one thread at a time may call this.
         pub(crate) fn publish(&self, end: u32) {
             let per_word = u32::BITS.checked_div(self.width).unwrap_or(0);
             // INVARIANT: The end is not beyond the words.
@@ -2826,9 +2826,9 @@ mod rcu {
         ///
         /// Until the writer is dropped, the thread's allocations imply `GFP_NOIO`. Otherwise a
         /// suspend could wait for a function of its target, that function for this lock, the lock's
-        /// holder for I/O of reclaim, and that I/O for the suspended device. (From Linux 7.2 on, that is incomplete for
-        /// [`super::percpu::Counters::new`]: `__alloc_percpu` takes a mutex, whose holder may be
-        /// waiting for I/O.)
+        /// holder for I/O of reclaim, and that I/O for the suspended device. For
+        /// [`super::percpu::Counters::new`] this is incomplete on later kernels: `__alloc_percpu`
+        /// takes a mutex there, whose holder may be waiting for I/O.
         pub(crate) fn lock(&self) -> Writer<'_, T> {
             let lock = self.writer.lock();
             Writer {
@@ -3507,7 +3507,8 @@ mod dm {
     // SAFETY: A `Device` may be put on any thread, in the constructor or the destructor of `ti`.
     unsafe impl Send for Device {}
 
-    // SAFETY: The methods only read single words of what exists while the device is open.
+    // SAFETY: The methods do not change the device, whose block device and name stay while it is
+    // open. They read what others may change as single words.
     unsafe impl Sync for Device {}
 
     /// Splits a kernel's device number into major and minor.
@@ -3835,8 +3836,9 @@ mod dm {
     // SAFETY: Only device-mapper writes to `target_type`, under its own lock. `shared` is `Sync`.
     unsafe impl<T: Target> Sync for Registration<T> {}
 
-    /// The callbacks' `ti` is valid, and a "live" one is also constructed, and not destroyed during
-    /// the call: device-mapper destroys a table only when nothing uses it any more.
+    /// The callbacks' `ti` is valid. A *constructed* target is one whose constructor has succeeded,
+    /// and which is not destroyed during the call: device-mapper destroys a table only when nothing
+    /// uses it any more.
     impl<T: Target> Registration<T> {
         /// Returns an initializer that registers the type. May sleep. Fails with `EBUSY` (on Linux
         /// 6.1, `EEXIST`) if another type has the name.
@@ -3973,7 +3975,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type, and a bio that
+        /// Only device-mapper may call this, with a constructed target of this type, and a bio that
         /// only this function uses.
         unsafe extern "C" fn map_callback(
             ti: *mut abi::dm_target,
@@ -3990,7 +3992,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type.
+        /// Only device-mapper may call this, with a constructed target of this type.
         unsafe extern "C" fn resume_callback(ti: *mut abi::dm_target) {
             // SAFETY: By this function's requirements.
             unsafe { Instance::<T>::of(ti) }.target.resume();
@@ -3998,7 +4000,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type, and a buffer
+        /// Only device-mapper may call this, with a constructed target of this type, and a buffer
         /// of `maxlen` bytes.
         unsafe extern "C" fn status_callback(
             ti: *mut abi::dm_target,
@@ -4030,7 +4032,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type, `argc`
+        /// Only device-mapper may call this, with a constructed target of this type, `argc`
         /// arguments in `argv`, and a buffer of `maxlen` bytes.
         unsafe extern "C" fn message_callback(
             ti: *mut abi::dm_target,
@@ -4060,7 +4062,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type, and a pointer
+        /// Only device-mapper may call this, with a constructed target of this type, and a pointer
         /// that may be written to.
         unsafe extern "C" fn prepare_ioctl_callback(
             ti: *mut abi::dm_target,
@@ -4082,7 +4084,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type, and a callout
+        /// Only device-mapper may call this, with a constructed target of this type, and a callout
         /// that accepts `data`.
         unsafe extern "C" fn iterate_devices_callback(
             ti: *mut abi::dm_target,
@@ -4106,7 +4108,7 @@ mod dm {
 
         /// # Safety
         ///
-        /// Only device-mapper may call this, with a live target of this type, and the limits
+        /// Only device-mapper may call this, with a constructed target of this type, and the limits
         /// that its devices have in common.
         unsafe extern "C" fn io_hints_callback(
             ti: *mut abi::dm_target,

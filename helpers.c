@@ -48,7 +48,10 @@ void helper_rcu_read_unlock_sched(void)
 	rcu_read_unlock_sched();
 }
 
-/* Count a bio in two counts, end the caller's rcu_read_lock_sched(), and redirect the bio to a device. */
+/*
+ * Count a bio in two counts, end the caller's rcu_read_lock_sched(), and redirect the bio to a
+ * device.
+ */
 void helper_bio_remap(struct bio *bio, struct block_device *bdev,
 		      u64 __percpu *target_count, u64 __percpu *chunk_hits)
 {
@@ -62,8 +65,8 @@ void helper_bio_remap(struct bio *bio, struct block_device *bdev,
  * Shorten a bio, which is being mapped, to its first @sectors sectors, fewer than it has.  Return
  * false, and change nothing, if it is an atomic write.
  *
- * A flush with data reaches a map only if the whole table is on one device.  Both parts then come
- * with a flush, so it may be cut.
+ * A flush with data reaches a map only if the whole table is on one device.  Both parts keep
+ * REQ_PREFLUSH, so each flushes that device before its own data, and the bio may be cut.
  */
 bool helper_bio_cut(struct bio *bio, unsigned int sectors)
 {
@@ -139,9 +142,9 @@ void helper_get_atomic_writes(struct queue_limits *limits, unsigned int *units)
 }
 
 /*
- * Set the least and the greatest length.  The greatest is also the boundary: a partition or a
- * stacked device that does not begin at a multiple of it has no atomic writes then, because writes
- * that are aligned in it are not aligned in the target.
+ * Set the least and the greatest length.  The greatest is also the boundary.  So a partition or a
+ * stacked device that does not begin at a multiple of that length gets no atomic writes: those that
+ * are aligned in the partition would not be aligned in the target.
  */
 void helper_set_atomic_writes(struct queue_limits *limits, const unsigned int *units)
 {
@@ -217,7 +220,8 @@ struct retired {
  * While more bytes than this wait to be freed, PageTable::next_version makes no table
  * (helper_retirement_has_room).  While more than half of it wait, a thread that has replaced a
  * value waits when it returns to userland.  So the limit is reached only by many threads at once,
- * many messages in one system call, or threads that are killed while they wait.
+ * many messages in one system call, threads that are killed while they wait, or one very large
+ * table of the kernel's own line.
  */
 #define MAX_RETIRED (64L << 20)
 
@@ -277,7 +281,7 @@ static void wait_on_return(void)
 		fput(file);
 }
 
-/* Free a value after its last reader, in a context that may sleep.  Do not wait for that. */
+/* Queue a value, to be freed by a worker after its last reader.  Does not wait for that. */
 void helper_retire(struct retired *retired)
 {
 	long bytes = atomic_long_add_return(retired->bytes, &retired_bytes);
@@ -367,7 +371,7 @@ static ssize_t __maybe_unused familyid_show_const(const struct module_attribute 
 	return sysfs_emit(buffer, "%d\n", familyid);
 }
 
-/* The attribute is const in Linux 7, and not in 6.12. */
+/* `show` takes a const attribute in Linux 7, and not in 6.12. */
 static const struct module_attribute familyid_attribute = {
 	.attr = { .name = "familyid", .mode = 0444 },
 	.show = _Generic(((struct module_attribute *)NULL)->show,
