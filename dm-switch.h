@@ -23,7 +23,7 @@
 #define CHUNK_PTE_SHIFT (13)
 #define CHUNK_PTE_COUNT (1LL << CHUNK_PTE_SHIFT)
 
-/* Chunks of an uploaded table at most.  Its last one is never full: a table has less than 128 * 8192 entries. */
+/* Chunks of an uploaded table at most.  Its last chunk is never full. */
 #define MAX_NUMBER_OF_CHUNKS 128
 
 /* Bytes that one message holds at most: an attribute's payload. */
@@ -43,7 +43,8 @@ enum Opcode {
  * the lowest bits, 32 / pte_bits to a word; bits left over are not used.
  * page_offset is a multiple of 32 / pte_bits.  A table that does not fit into
  * one message is sent in several with the same page_total, dev_count and
- * pte_bits.  With page_count 0 the chunk that begins at page_offset is freed.
+ * pte_bits.  With page_count 0 the chunk that begins at page_offset, a multiple
+ * of CHUNK_PTE_COUNT, too, is freed.
  */
 struct IpcPgTable {
 	uint32_t total_len;	/* bytes of this message; not looked at */

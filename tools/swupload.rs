@@ -358,6 +358,12 @@ mod upload {
                 return usage(format!("-d {chunk}: past the device's last chunk {last}"));
             }
             let page = chunk * CHUNK_PTE_COUNT;
+            let word_pages = self.word_pages();
+            if page % word_pages != 0 {
+                return usage(format!(
+                    "-d {chunk}: begins at page {page}, inside a word; must be a multiple of {word_pages}"
+                ));
+            }
             Ok(Window {
                 pages: page..page,
                 // The C structure has one word.
