@@ -638,8 +638,8 @@ impl fmt::Display for Unmapped {
 
 /// A page table: the number of the device that owns each page.
 ///
-/// A table that replaces another one shares the unchanged chunks and the counts with it. The old
-/// one is freed after its last reader.
+/// A table that replaces one of the same geometry and total shares the unchanged chunks and the
+/// counts with it. The old one is freed after its last reader.
 struct PageTable {
     geometry: Geometry,
     /// Number of entries.
@@ -986,7 +986,7 @@ impl TableSlot {
 
     /// Applies an upload to the page table: writes into it if the upload has the switch's number of
     /// devices and the table's number of pages and entry size, and the table has the chunks, and
-    /// replaces it otherwise. A failure changes nothing. May sleep.
+    /// replaces it otherwise, and if the upload frees a chunk. A failure changes nothing. May sleep.
     fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         let first = upload.pages.start;
         if upload.frees_chunk() && first % CHUNK_ENTRIES != 0 {
@@ -1200,9 +1200,10 @@ impl SwitchList {
             .last()
     }
 
-    /// Returns the slot that an upload is for: that of the live table, unless only a loaded one has
-    /// the upload's numbers of devices and pages. The second value is whether [`Self::use_own`]
-    /// must be called after the upload, because the loaded switch does not use its own slot yet.
+    /// Returns the slot that an upload is for: that of the live table, unless the upload's numbers
+    /// of devices and pages are those of a loaded switch, and neither those of the live one nor of
+    /// the page table that it uses. The second value is whether [`Self::use_own`] must be called
+    /// after the upload, because the loaded switch does not use its own slot yet.
     fn slot_for(
         &self,
         device: DeviceNumber,
@@ -1260,7 +1261,7 @@ impl SwitchList {
 /// Divides by the sectors of a page, with a multiplication.
 ///
 /// The map does so for each I/O. A division of 64 bits takes 20 to 40 cycles on most processors in
-/// use, a multiplication 3 or 4. The test `instructions` shows only 4 instructions of that.
+/// use, a multiplication 3 or 4. The test `instructions`, which counts no cycles, shows a gain of 4.
 struct PageSize {
     sectors: u64,
     multiplier: u64,
@@ -2059,9 +2060,9 @@ mod in_tree {
 
     /// Handles that message for a switch of `pages` pages. May sleep.
     ///
-    /// The arguments are applied in their order: readers see those in the current table at once,
-    /// and those in a new table at the end. If one is refused, the earlier ones are still applied,
-    /// and the reason is logged.
+    /// The arguments are applied in their order. Readers see a change in a chunk of the current
+    /// table at once, and one in a chunk that the message adds only at the end. If an argument is
+    /// refused, the earlier ones are still applied, and the reason is logged.
     pub(crate) fn message(slot: &TableSlot, pages: u64, args: &dm::Args<'_>) -> Result {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let mut message = Message {

@@ -220,8 +220,8 @@ struct retired {
  * While more bytes than this wait to be freed, PageTable::next_version makes no table
  * (helper_retirement_has_room).  While more than half of it wait, a thread that has replaced a
  * value waits when it returns to userland.  So the limit is reached only by many threads at once,
- * many messages in one system call, threads that are killed while they wait, or one very large
- * table of the kernel's own line.
+ * many messages in one system call, threads that are killed while they wait or cannot wait
+ * (wait_on_return), or one very large table of the kernel's own line.
  */
 #define MAX_RETIRED (64L << 20)
 
