@@ -287,7 +287,7 @@ upgrade() {
 	installed "$1"
 }
 
-# make_disk RELEASE: make a disk with the machine on it, and the tests.
+# make_disk: make a disk with the machine on it, and the tests.
 make_disk() {
 	cp -r tests/package "$dir/t"
 	mkdir "$dir/t/lib"

@@ -7,8 +7,8 @@
 # The last line is "N passed, N failed", with ", N skipped" where there are tests for another architecture.
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
-# panics ends its guest, and the next ones get a new one.  A guest has one processor, for a second
-# costs half as much again.  A test that needs more has "# processors: 2" in it, one that counts
+# panics ends its guest, and the next ones get a new one.  A guest has one processor, because to emulate
+# a second one takes half as much time again.  A test that needs more has "# processors: 2" in it, one that counts
 # instructions "# processors: counted", one for which the kernel needs parameters has "# kernel: ", one
 # that needs the programs and modules of storage.cpio or array.cpio has "# image: storage" or
 # "# image: array", and only those that need the same share a guest.  Tests of tests/host run in the build root, or
@@ -32,7 +32,8 @@ batch=12
 limit=$((600 * slowness))
 
 dir=$(mktemp -d "$cache/check.XXXXXX")
-trap 'rm -rf "$dir"' EXIT
+# Guests that still run, if a signal ends this, end with the shells that started them.
+trap 'jobs -p | xargs -r kill 2>/dev/null || :; rm -rf "$dir"' EXIT
 
 # Where the modules are that tests load.
 modules=$cache/modules-$KVER-$(cat - tests/modules/* <<<"$KDIR $BUILDER" | digest)
@@ -65,6 +66,7 @@ failed() {
 	clear_clock
 	printf 'FAILED  %s\n' "$name"
 	for file; do
+		[ -s "$file" ] || continue
 		printf -- '--- the end of what %s has\n' "$(basename "$file")"
 		said "$name" "$file" | tail -n 30
 	done
@@ -106,7 +108,7 @@ in_guests() {
 		processors=$(needs processors "tests/sh/$1")
 		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
 			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" ${COVERAGE:+coverage=1} \
-			"$(needs kernel "tests/sh/$1")" 2>>"$output.log" || :
+			"$(needs kernel "tests/sh/$1")" 2>>"$output.errors" || :
 		if [ -n "${COVERAGE:-}" ]; then
 			sed -n 's/^dm-switch guest: counters //p' "$output" >"$COVERAGE/counters.$1"
 		fi
@@ -115,7 +117,7 @@ in_guests() {
 			shift
 		done
 		if [ $# -gt 0 ]; then
-			failed "$1" "$output" "$output.log"
+			failed "$1" "$output" "$output.log" "$output.errors"
 			shift
 		fi
 	done

@@ -9,12 +9,14 @@
 . "$(dirname "$0")/lib.sh"
 cd "$top"
 
-# source_files: the files of the source, less what was built.  What a tarball was unpacked to is no checkout.
+# source_files: the files of the source: of a checkout, those that git has or would add, or else, where a tarball was
+# unpacked, all that .gitignore does not name.
 source_files() {
 	if [ -e .git ]; then
 		git ls-files --cached --others --exclude-standard
 	else
-		find . -type f -o -type l
+		ignored=$(sed -E 's,\.,\\.,g; s,\*,[^/]*,g; s,/$,/.*,; s,^([^/]),.*/\1,; s,^/,\\./,' .gitignore)
+		find . -type f -o -type l | grep -vxE "$ignored"
 	fi
 }
 

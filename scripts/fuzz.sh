@@ -22,7 +22,7 @@ in_guest() {
 	local text=$1 output=$2 limit=$3 status=0
 	shift 3
 	start_clock "$text"
-	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" kasan_multi_shot "$@" 2>>"$output.log" || status=$?
+	boot "$dir/base.initrd" "$limit" 1 /t/lib/run-fuzz.sh "$output" kasan_multi_shot "$@" 2>>"$output.errors" || status=$?
 	stop_clock
 	[ "$status" -eq 0 ] && grep -q "^dm-switch guest: [0-9]" "$output"
 }
@@ -38,6 +38,7 @@ if usually=$seconds in_guest "fuzzing" "$dir/output" $((seconds + 240 * slowness
 fi
 last=$(sed -n 's/^script [0-9]* of seed \([0-9]*\)\r*$/\1/p' "$dir/output" | tail -n 1)
 printed "$dir/output.log" | tail -n 60
+cat "$dir/output.errors"
 printf 'dm-switch: the guest died in the script of seed %s; once more, step by step\n' "${last:=$seed}" >&2
 if in_guest "running the script again" "$dir/again" $((120 * slowness)) "seed=$last" "limit=--scripts,1,--trace"; then
 	printf 'dm-switch: this time it did not\n' >&2

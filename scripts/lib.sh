@@ -104,15 +104,15 @@ fi
 
 # Where the swupload made from the checkout's sources is.
 # shellcheck disable=SC2034 # used by the scripts that source this
-tools=$cache/tools-${root##*-}-$(cat "$top"/tools/{swupload.rs,Cargo.toml,Cargo.lock,.cargo/config.toml} | digest)
+tools=$cache/tools-${root##*-}-$(cat "$top"/{tools/{swupload.rs,Cargo.toml,Cargo.lock,.cargo/config.toml},scripts/tools.sh} | digest)
 
 # Where the fuzzer is, likewise.
 # shellcheck disable=SC2034
-fuzzer=$cache/fuzzer-${root##*-}-$(cat "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock} "$top/tools/.cargo/config.toml" | digest)
+fuzzer=$cache/fuzzer-${root##*-}-$(cat "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock} "$top"/{tools/.cargo/config.toml,scripts/tools.sh} | digest)
 
 # Where the program is that folds the counters of make coverage.
 # shellcheck disable=SC2034
-fold=$cache/fold-${root##*-}-$(cat "$top"/tests/coverage/{fold.rs,Cargo.toml,Cargo.lock} "$top/tools/.cargo/config.toml" | digest)
+fold=$cache/fold-${root##*-}-$(cat "$top"/tests/coverage/{fold.rs,Cargo.toml,Cargo.lock} "$top"/{tools/.cargo/config.toml,scripts/tools.sh} | digest)
 
 # on_terminal: standard error is a terminal that can write over a line.
 on_terminal() {

@@ -96,7 +96,7 @@ impl Fuzzer {
 
     /// Does a script, from a state without devices on, and removes its devices.
     pub fn run(&mut self, script: &[Step]) -> Result<(), Failure> {
-        // Of a script that failed some are left, and it is known.
+        // A script that failed has left devices, and a complaint that was reported.
         self.system.clear();
         self.system.complaint = None;
         self.model.clear();

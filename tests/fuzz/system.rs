@@ -124,6 +124,7 @@ const COMPLAINTS: &[&str] = &[
     "single bit error",
     "turning off the locking",
     "invoked oom-killer",
+    "dm_put_device call missing",
 ];
 
 /// The kernel that is tested.

@@ -83,7 +83,7 @@ another_device() {
 }
 
 uploads() {
-	swupload -v "$@" 2>>/tmp/accepted
+	swupload -v "$@" 2>>/tmp/accepted || fail "swupload $*: $(tail -n 3 /tmp/accepted)"
 }
 
 accepted_uploads() {

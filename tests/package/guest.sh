@@ -14,13 +14,13 @@ for test in /t/sh/*; do
 	name=$(basename "$test")
 	[ ! -e "/t/$name.done" ] || continue
 	start=$(uptime)
-	begin_log
-	if dash -eu /t/lib/run-test.sh "$name"; then
+	if dash -eu /t/lib/run-test.sh "$name" && (check_log); then
 		echo "dm-switch guest: passed $name $(($(uptime) - start))"
 	else
 		echo "dm-switch guest: failed $name"
 	fi
 	touch "/t/$name.done"
+	begin_log
 	dmsetup remove_all
 	for module in dm_switch brd; do
 		[ ! -e /sys/module/$module ] || rmmod $module

@@ -165,7 +165,7 @@ fn single_entries_are_old_or_new() {
     explore(Some(4), || while_entries_change(12, run));
 }
 
-/// Two readers agree on the order in which entries appear.
+/// An entry that was seen stays: a later reading sees the same entries, or more.
 #[test]
 fn published_entries_stay() {
     explore(None, || {
