@@ -59,16 +59,17 @@ impl<T> FieldGuard<T> {
         Self(field)
     }
 
-    /// Returns the pinned field, for the initializers of later fields.
-    pub fn pinned(&mut self) -> Pin<&mut T> {
+    /// Returns the pinned field, for the initializers of later fields. The reference is shared: a field that is
+    /// registered somewhere may be in use already.
+    pub fn pinned(&self) -> Pin<&T> {
         // SAFETY: The value is valid by `new`'s requirements; it is in memory that stays pinned.
-        unsafe { Pin::new_unchecked(&mut *self.0) }
+        unsafe { Pin::new_unchecked(&*self.0) }
     }
 
     /// Returns the field, for the initializers of later fields.
-    pub fn value(&mut self) -> &mut T {
+    pub fn value(&self) -> &T {
         // SAFETY: The value is valid by `new`'s requirements.
-        unsafe { &mut *self.0 }
+        unsafe { &*self.0 }
     }
 }
 
@@ -119,7 +120,7 @@ macro_rules! __field_init {
         // SAFETY: The slot is valid for writes, and pinned; so is the field.
         unsafe { $crate::init::PinInit::__pinned_init(init, &raw mut (*$slot).$field)? };
         // SAFETY: The field was made in the line above; the guard is forgotten once all are.
-        let mut guard = unsafe { $crate::init::FieldGuard::new(&raw mut (*$slot).$field) };
+        let guard = unsafe { $crate::init::FieldGuard::new(&raw mut (*$slot).$field) };
         #[allow(unused_variables)]
         let $field = guard.pinned();
         $crate::__field_init!($slot, $type, [$($made)* $field], $($($rest)*)?);
@@ -130,7 +131,7 @@ macro_rules! __field_init {
         // SAFETY: The slot is valid for writes; so is the field.
         unsafe { (&raw mut (*$slot).$field).write(value) };
         // SAFETY: The field was made in the line above; the guard is forgotten once all are.
-        let mut guard = unsafe { $crate::init::FieldGuard::new(&raw mut (*$slot).$field) };
+        let guard = unsafe { $crate::init::FieldGuard::new(&raw mut (*$slot).$field) };
         #[allow(unused_variables)]
         let $field = guard.value();
         $crate::__field_init!($slot, $type, [$($made)* $field], $($($rest)*)?);

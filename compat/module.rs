@@ -91,7 +91,8 @@ macro_rules! module {
             #[link_section = ".init.text"]
             unsafe extern "C" fn init_module() -> c_int {
                 let init = <$type as InPlaceModule>::init(&MODULE);
-                // SAFETY: Nothing else uses the value before this returns 0, and nothing moves it.
+                // SAFETY: The memory is valid for writes, and nothing moves the value.  Before this returns 0, others
+                // use only fields that are initialized, through shared references.
                 match unsafe { init.__pinned_init((&raw mut VALUE).cast()) } {
                     Ok(()) => 0,
                     Err(error) => error.to_errno(),
