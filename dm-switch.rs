@@ -3043,7 +3043,8 @@ mod genl {
                 module: module.as_ptr(),
                 ..Default::default()
             };
-            // Otherwise, a command that waits for a lock would block all other families.
+            // A command does not hold `genl_mutex` then, so one that waits blocks no other family's
+            // commands. It still holds `cb_lock` for reading, which registering a family needs.
             family.set_parallel_ops(1);
             let name = F::NAME.to_bytes_with_nul();
             family.name[..name.len()].copy_from_slice(name);
