@@ -3,7 +3,8 @@
 #
 # A person runs this, as make lint.
 #
-# lint.sh: rustfmt, clippy as kbuild runs it, shellcheck and mandoc; any warning is an error.
+# lint.sh: rustfmt, clippy as kbuild runs it, shellcheck, mandoc, and whether the patches of make faults apply; any
+# warning is an error.
 
 . "$(dirname "$0")/lib.sh"
 cd "$top"
@@ -53,7 +54,15 @@ manual() {
 	in_root mandoc -T lint -W warning docs/dm-switch.4 tools/swupload.8 tools/dm-switch-volume.8
 }
 
+patches() {
+	local patch
+	for patch in tests/faults/*; do
+		git apply --check "$patch"
+	done
+}
+
 need_root
+step "the patches in tests/faults" patches
 step "rustfmt" format
 step "clippy of the module" clippy_module kernel
 usually=45 step "clippy of the module and the stand-in" clippy_module compat
