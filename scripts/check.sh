@@ -35,14 +35,6 @@ dir=$(mktemp -d "$cache/check.XXXXXX")
 # Guests that still run, if a signal ends this, end with the shells that started them.
 trap 'jobs -p | xargs -r kill 2>/dev/null || :; rm -rf "$dir"' EXIT
 
-# Where the modules are that tests load.
-modules=$cache/modules-$KVER-$(cat - tests/modules/* <<<"$KDIR $BUILDER" | digest)
-
-make_modules() {
-	cp tests/modules/* "$1"
-	in_builder make -s -C "$KDIR" "M=$1" modules
-}
-
 # said NAME FILE: what the file has from the test's own beginning on.
 said() {
 	printed "$2" | awk -v begin="dm-switch guest: test $1\$" '$0 ~ begin { text = "" }
@@ -179,8 +171,8 @@ if [ ${#names[@]} -gt 0 ]; then
 fi
 count=$(wc -l <<<"$chosen")
 
-usually=15 once "$modules" "building the modules that tests load" make_modules
-prepare_guest "$dir" "$modules"/*.ko "$fuzzer/fuzz"
+need_test_modules
+prepare_guest "$dir" "$test_modules"/*.ko "$fuzzer/fuzz" tests/fuzz/corpus
 [ -z "${COVERAGE:-}" ] || cp "$dir/files/t/dm-switch.ko" "$COVERAGE"
 printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
 start_clock "running the tests"

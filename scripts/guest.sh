@@ -19,12 +19,12 @@ need_kernel
 # shellcheck disable=SC2034 # used by the scripts that source this
 seed=${SEED:-$(od -A n -t u4 -N 4 /dev/urandom | tr -d ' ')}
 
-# What has the fuzzer do the same again on this kernel, but for the seed that it says.
-again="make fuzz${ARCH:+ ARCH=$ARCH} KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} CRATE=$CRATE SEED="
+# What runs the fuzzer again on this kernel, but for the script or the seed.
+again="make fuzz${ARCH:+ ARCH=$ARCH} KVER=${KVER%%-"${KERNEL:-debug}"-*}${KERNEL:+ KERNEL=$KERNEL} CRATE=$CRATE"
 
 # printed FILE: what a guest printed, with that command, and without what a terminal would take for something else.
 printed() {
-	tr -d '\r' <"$1" | cat -v | sed "s/make fuzz SEED=/$again/"
+	tr -d '\r' <"$1" | cat -v | sed "s/make fuzz SCRIPT=/$again SCRIPT=/"
 }
 
 guest=$cache/guest-$KVER-$(cat - scripts/image.sh <<<"$root $programs_root $MODULES" | digest)
@@ -34,6 +34,19 @@ make_guest() {
 }
 
 beside once "$guest" "making the guest's file system for $KVER" make_guest
+
+# Where the modules are that tests load.
+test_modules=$cache/modules-$KVER-$(cat - tests/modules/* <<<"$KDIR $BUILDER" | digest)
+
+make_modules() {
+	cp tests/modules/* "$1"
+	in_builder make -s -C "$KDIR" "M=$1" modules
+}
+
+# need_test_modules: see to it that the modules are there.
+need_test_modules() {
+	usually=15 once "$test_modules" "building the modules that tests load" make_modules
+}
 
 # The memory of a guest, in MiB; how many times as long as on a kernel of Debian's everything may take, for one
 # that checks what it does takes both; and for how many seconds a test has things race.
