@@ -18,8 +18,9 @@
 #   make bench        measure what it costs on each series of kernels, or on those in
 #                     KVER, and write docs/BENCHMARKS.md
 #   make docs         draw the pictures of docs/internals.md
-#   make fuzz         the module against a model of it, for TIME seconds (60);
-#                     SEED=number has the same again
+#   make fuzz         the module against a model of it, for TIME seconds (60), with scripts that are led by what
+#                     earlier ones reached, or with LED=no by nothing; SEED=number has the same random numbers again,
+#                     SCRIPT=text runs one script, KEEP=1 renews the corpus in tests/fuzz
 #   make fuzz-swupload
 #                     swupload against a model of it, with INPUTS inputs (400000) that are led by what earlier ones
 #                     reached; SEED=number has the same again, KEEP=1 renews the corpus in tests/swupload
@@ -61,7 +62,7 @@
 #              then by default the kernel's own crate where the tree has metadata that this rustc can read, else compat.
 
 PREFIX ?= /usr/local
-export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST FAULT SEED TIME INPUTS KEEP PREFIX DESTDIR
+export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST FAULT SEED TIME LED SCRIPT INPUTS KEEP PREFIX DESTDIR
 
 # The tool is built in a build root, and its crates are downloaded.
 all: $(if $(KDIR),module,module tools)

@@ -2,6 +2,7 @@
 
 //! Runs scripts against the model, and cuts down those that fail.
 
+use std::fmt::Display;
 use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,33 @@ struct Case {
     failure: Failure,
 }
 
+/// Leaves out halves of a list, quarters, and at last single elements, as long as it is not late.
+/// `take` returns what is to be kept of a shorter list, or nothing if that is not to be taken.
+pub fn leave_out<T: Clone>(
+    mut list: Vec<T>,
+    is_late: impl Fn() -> bool,
+    mut take: impl FnMut(Vec<T>) -> Option<Vec<T>>,
+) -> Vec<T> {
+    let mut length = list.len() / 2;
+    while length > 0 && !is_late() {
+        let (before, mut at) = (list.len(), 0);
+        while at < list.len() && !is_late() {
+            let mut candidate = list.clone();
+            candidate.drain(at..(at + length).min(candidate.len()));
+            match take(candidate) {
+                Some(rest) => list = rest,
+                None => at += length,
+            }
+        }
+        if length > 1 {
+            length = length.div_ceil(2);
+        } else if list.len() == before {
+            break;
+        }
+    }
+    list
+}
+
 pub struct Fuzzer {
     system: System,
     model: Model,
@@ -96,6 +124,15 @@ impl Fuzzer {
 
     /// Does a script, from a state without devices on, and removes its devices.
     pub fn run(&mut self, script: &[Step]) -> Result<(), Failure> {
+        self.run_watched(script, |_| ())
+    }
+
+    /// The same; `watch` is called after each step that was done, with its number in the script.
+    pub fn run_watched(
+        &mut self,
+        script: &[Step],
+        mut watch: impl FnMut(usize),
+    ) -> Result<(), Failure> {
         // A script that failed has left devices, and a complaint that was reported.
         self.system.clear();
         self.system.complaint = None;
@@ -111,6 +148,7 @@ impl Fuzzer {
             self.counts.add(step);
             let wanted = self.model.run(step);
             let got = self.system.run(step);
+            watch(at);
             self.counts.add_sectors(&got);
             self.no_complaint(at)?;
             if wanted != got {
@@ -152,22 +190,9 @@ impl Fuzzer {
     fn cut_down(&mut self, case: &mut Case) {
         let start = Instant::now();
         let is_late = || start.elapsed() > SHRINKING;
-        let mut length = case.steps.len() / 2;
-        while length > 0 && !is_late() {
-            let (before, mut at) = (case.steps.len(), 0);
-            while at < case.steps.len() && !is_late() {
-                let mut candidate = case.steps.clone();
-                candidate.drain(at..(at + length).min(candidate.len()));
-                if !self.take(candidate, case) {
-                    at += length;
-                }
-            }
-            if length > 1 {
-                length = length.div_ceil(2);
-            } else if case.steps.len() == before {
-                break;
-            }
-        }
+        leave_out(case.steps.clone(), is_late, |candidate| {
+            self.take(candidate, case).then(|| case.steps.clone())
+        });
         let mut at = 0;
         while at < case.steps.len() && !is_late() {
             let parts = case.steps[at].parts();
@@ -183,8 +208,8 @@ impl Fuzzer {
     }
 
     /// Prints a failure, and the steps that it takes.
-    pub fn report(&mut self, seed: u64, steps: Vec<Step>, failure: Failure) {
-        println!("FAILED: the script of seed {seed}");
+    pub fn report(&mut self, script: impl Display, steps: Vec<Step>, failure: Failure) {
+        println!("FAILED: the script {script}");
         let (length, at) = (steps.len(), failure.at);
         let mut case = Case { steps, failure };
         self.trace = false;
@@ -213,7 +238,7 @@ impl Fuzzer {
                 }
             }
         }
-        println!("To have it again: {}{seed}", System::AGAIN);
+        println!("To have it again: {}{script}", System::AGAIN);
     }
 
     /// Prints what was done. Returns whether all happened that should in a run so long.

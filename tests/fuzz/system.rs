@@ -142,8 +142,8 @@ pub struct System {
 }
 
 impl System {
-    /// What begins with the script of a seed.
-    pub const AGAIN: &str = "make fuzz SEED=";
+    /// What runs a script again.
+    pub const AGAIN: &str = "make fuzz SCRIPT=";
 
     /// Opens what is needed, and writes the names of sectors to the disks.
     pub fn new() -> io::Result<Self> {
