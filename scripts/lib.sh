@@ -102,17 +102,20 @@ if [ "$architecture" != "$host_architecture" ]; then
 	programs_root=$cache/programs-$(printf '%s\n' "$suite" "$architecture" "${guest_packages[@]}" | digest)
 fi
 
-# Where the swupload made from the checkout's sources is.
-# shellcheck disable=SC2034 # used by the scripts that source this
-tools=$cache/tools-${root##*-}-$(cat "$top"/{tools/{swupload.rs,Cargo.toml,Cargo.lock,.cargo/config.toml},scripts/tools.sh} | digest)
+# built NAME SOURCE...: the directory in the cache of what tools.sh builds from these sources.
+built() {
+	local key
+	key=$(cat "${@:2}" "$top"/{tools/.cargo/config.toml,scripts/tools.sh} | digest) || return
+	printf '%s\n' "$cache/$1-${root##*-}-$key"
+}
 
-# Where the fuzzer is, likewise.
+# Where swupload, the fuzzer, and the program that folds the counters of make coverage are.
+# shellcheck disable=SC2034 # used by the scripts that source this, as the next two are
+tools=$(built tools "$top"/tools/{swupload.rs,Cargo.toml,Cargo.lock})
 # shellcheck disable=SC2034
-fuzzer=$cache/fuzzer-${root##*-}-$(cat "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock} "$top"/{tools/.cargo/config.toml,scripts/tools.sh} | digest)
-
-# Where the program is that folds the counters of make coverage.
+fuzzer=$(built fuzzer "$top"/tests/fuzz/{*.rs,Cargo.toml,Cargo.lock})
 # shellcheck disable=SC2034
-fold=$cache/fold-${root##*-}-$(cat "$top"/tests/coverage/{fold.rs,Cargo.toml,Cargo.lock} "$top"/{tools/.cargo/config.toml,scripts/tools.sh} | digest)
+fold=$(built fold "$top"/tests/coverage/{fold.rs,Cargo.toml,Cargo.lock})
 
 # on_terminal: standard error is a terminal that can write over a line.
 on_terminal() {
@@ -310,7 +313,7 @@ install_host_packages() {
 	apt-get install -y --no-install-recommends "${host_packages[@]}"
 }
 
-# need_debian DIR WHAT PACKAGE...: see to it that WHAT is there in DIR, a Debian with these packages.
+# need_debian DIR WHAT PACKAGE...: make WHAT in DIR, a Debian with these packages, unless it exists.
 need_debian() {
 	local dir=$1 what=$2
 	shift 2
@@ -327,7 +330,7 @@ need_debian() {
 	once "$dir" "making the $what (Debian $suite)" make_root "$@"
 }
 
-# need_root: see to it that the build root is there.
+# need_root: make the build root, unless it exists.
 need_root() {
 	local what="build root" usually=80
 	if [ "$architecture" != "$host_architecture" ]; then
@@ -341,7 +344,7 @@ need_drawing_root() {
 	usually=65 need_debian "$drawing_root" "root that draws" "${drawing_packages[@]}"
 }
 
-# need_programs: see to it that the guest's programs are there.
+# need_programs: get the guest's programs, unless they exist.
 need_programs() {
 	if [ -n "$programs_root" ]; then
 		usually=20 once "$programs_root" "unpacking the guest's programs for $architecture" make_programs
@@ -372,7 +375,7 @@ in_builder() {
 	root=$BUILDER in_root env "${variables[@]}" "$@"
 }
 
-# need_kernel: see to it that the kernel is there, and set what kernel.sh prints.
+# need_kernel: get the kernel, unless it exists, and set what kernel.sh prints.
 need_kernel() {
 	local assignments
 	assignments=$("$top/scripts/kernel.sh")
