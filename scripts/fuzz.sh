@@ -10,11 +10,11 @@
 # all are made of random numbers.  The default is yes if the module can be built with counters, which say what is
 # reached.  They are printed with LED=no, too.
 #
-# KEEP=1 renews the corpus: it becomes few and short scripts that reach all counters which the corpus or the run reached.
-# Do so after a change of the module, or of tests/fuzz/generate.rs, which gives the seeds other steps.
+# KEEP=1 renews the corpus: it becomes few and short scripts that reach all counters which the corpus or the run
+# reached.  Do so after a change of the module, or of tests/fuzz/generate.rs, which gives the seeds other steps.
 #
-# A failure comes with the command that has it again.  A guest that dies takes with it what it was doing: the
-# script that was begun last is run once more, with each step printed before it is done.
+# A failure is printed with the command that runs its script again.  If the guest dies, it cannot print what it was
+# doing: the script that was begun last is then run once more, with each step printed before it is done.
 
 programs=(swupload fuzz)
 . "$(dirname "$0")/lib.sh"
@@ -32,7 +32,10 @@ fi
 led=${LED:-${COVERAGE:-no}}
 case $led/${COVERAGE:-no} in
 no/* | yes/yes) ;;
-yes/no) die "LED=yes takes a module with counters, which is built only for ${rust_series[*]} on $host_architecture, with CRATE=kernel" ;;
+yes/no)
+	die "LED=yes needs a module with counters, which is built only for ${rust_series[*]} on $host_architecture," \
+		"with CRATE=kernel"
+	;;
 *) die "LED is yes or no, not $led" ;;
 esac
 . "$(dirname "$0")/guest.sh"
@@ -64,7 +67,7 @@ arguments=("$mode" "$seed" seconds "$seconds")
 if [ -n "${SCRIPT:-}" ]; then
 	arguments=(script "$SCRIPT")
 else
-	printf 'dm-switch: fuzzing for %s s; %s LED=%s SEED=%s begins with the same\n' "$seconds" "$again" "$led" "$seed" >&2
+	printf 'dm-switch: fuzzing for %s s; %s LED=%s SEED=%s begins with the same scripts\n' "$seconds" "$again" "$led" "$seed" >&2
 fi
 files=("$fuzzer/fuzz" tests/fuzz/corpus)
 if [ -n "${COVERAGE:-}" ]; then
@@ -92,4 +95,4 @@ if in_guest "running the script again" "$dir/again" $((120 * slowness)) script "
 	printf 'dm-switch: this time it did not\n' >&2
 fi
 printed "$dir/again" | tail -n 20
-die "the guest died in a script: $again SCRIPT=$last has it again"
+die "the guest died in a script; this runs it again: $again SCRIPT=$last"

@@ -43,7 +43,7 @@ make_modules() {
 	in_builder make -s -C "$KDIR" "M=$1" modules
 }
 
-# need_test_modules: see to it that the modules are there.
+# need_test_modules: build these modules, unless they exist.
 need_test_modules() {
 	usually=15 once "$test_modules" "building the modules that tests load" make_modules
 }

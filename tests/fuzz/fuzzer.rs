@@ -238,7 +238,7 @@ impl Fuzzer {
                 }
             }
         }
-        println!("To have it again: {}{script}", System::AGAIN);
+        println!("This runs the script again: {}{script}", System::AGAIN);
     }
 
     /// Prints what was done. Returns whether all happened that should in a run so long.

@@ -3,11 +3,11 @@
 //! Which script comes next: one that is given, one of random numbers, or one that is led by what
 //! earlier ones reached of the module.
 //!
-//! The path of a step is the set of the module's counters that rise in it. A part of the module that
-//! no step reached before makes a new path, and so do known parts in a new combination. A step that
-//! took a new path often takes another one in another state. So a led script has steps of earlier
-//! ones that took new paths, most of them such as took many in little time. Between them is the script
-//! of a new seed, which makes tables and adds other steps.
+//! The path of a step is the set of the module's counters that rise in it. A path is new if it has a
+//! part of the module that no step reached before, or known parts in a new combination. A step that
+//! took a new path often takes another one in another state. So a led script contains steps that
+//! took new paths earlier, and prefers those that took many in little time. Between them are the
+//! steps of a new seed, which make tables and add variety.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,19 +19,20 @@ use super::random::Random;
 use super::script::{Place, Script};
 use super::step::Step;
 
-/// A led script is so many times `NEW` steps of a new seed, and `FOUND` that took new paths. The
-/// kernel's command line has room for its text.
+/// A led script has this number of rounds. Each round is `NEW` steps of a new seed and then `FOUND`
+/// steps that took new paths earlier. The text of a script must fit into the kernel's command line.
 const ROUNDS: usize = 6;
 const NEW: usize = 50;
 const FOUND: usize = 20;
 
-/// Led scripts have seeds below this, which are short to write.
+/// The seeds of led scripts are below this, so that their texts are short.
 const SEEDS: u64 = 1 << 16;
 
-/// Of so many steps that took new paths, the best is taken.
+/// The number of random candidates for each of the `FOUND` steps. The best of them is used.
 const CANDIDATES: usize = 4;
 
-/// Seconds that each use of a step counts at least: many do not run, because they are not allowed.
+/// Seconds that each use of a step adds to its time, because the model does not allow many of them,
+/// and these take none.
 const USE: f64 = 0.0001;
 
 /// Random scripts before all others, in which it is seen which counters rise between steps.
@@ -145,8 +146,8 @@ impl Queue {
 
     /// Returns the next script.
     pub fn next(&mut self) -> Script {
-        let mut reached = self.reached.iter();
-        if self.is_led && reached.any(|reached| reached.calibrations > 0) {
+        let reached = self.reached.as_ref();
+        if self.is_led && reached.is_some_and(|reached| reached.calibrations > 0) {
             return self.new_script();
         }
         if let Some(script) = self.given.pop_front() {

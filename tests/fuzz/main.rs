@@ -3,9 +3,9 @@
 //! Fuzzes dm-switch against a model: makes scripts out of random numbers, does what they say, and
 //! compares all that comes of it with what should.
 //!
-//! A script begins without a device, and is a list of steps of what seeds make, so that a line of text
-//! is all that it takes to have it again. Where module and model disagree, or the kernel complains, the
-//! script is cut down to the steps that it takes.
+//! A script begins without a device. It is a list of steps of the random scripts that seeds make, so
+//! that a line of text is enough to run it again. If module and model disagree, or the kernel
+//! complains, the script is cut down to the steps that reproduce this.
 //!
 //! If the module has counters, scripts can be led by what earlier ones reached of it.
 
