@@ -8,7 +8,7 @@
 #   make demo-multipath
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST='name ...' runs those, and shows what one
-#                     alone prints
+#                     alone prints; EXCEPT='name ...' runs all but those
 #   make check-debug  the same on a kernel that is built for finding faults; what
 #                     races does so for TIME seconds (60)
 #   make check-kcsan  those of things at once on a kernel that looks for data races

@@ -4,7 +4,8 @@
 # A person runs this, as make check, make check-debug or make check-kcsan.
 #
 # check.sh: run the tests, those that TEST in the environment names or all; of one alone, what it prints is shown.
-# The last line is "N passed, N failed", with ", N skipped" where there are tests for another architecture.
+# EXCEPT in the environment names tests that are not run.  The last line is "N passed, N failed", with ", N skipped" if
+# there are such, or tests for another architecture.
 #
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, because to emulate
@@ -62,6 +63,14 @@ failed() {
 		printf -- '--- the end of what %s has\n' "$(basename "$file")"
 		said "$name" "$file" | tail -n 30
 	done
+}
+
+# skip NAME WHY: say that a test is not run, and count it.
+skipped=0
+skip() {
+	clear_clock
+	printf 'skipped %s: %s\n' "$1" "$2"
+	skipped=$((skipped + 1))
 }
 
 # on_host NAME: run a test without a guest, in the root that it needs.
@@ -162,7 +171,8 @@ start() {
 
 chosen=$(tests)
 read -ra names <<<"${TEST:-}"
-for name in "${names[@]}"; do
+read -ra except <<<"${EXCEPT:-}"
+for name in "${names[@]}" "${except[@]}"; do
 	grep -q " $name\$" <<<"$chosen" || die "there is no test $name; there are:
 $(awk '{ print "  " $2 }' <<<"$chosen")"
 done
@@ -177,12 +187,11 @@ prepare_guest "$dir" "$test_modules"/*.ko "$fuzzer/fuzz" tests/fuzz/corpus
 printf 'dm-switch: what is random in tests is made from SEED=%s\n' "$seed" >&2
 start_clock "running the tests"
 declare -A alike=()
-skipped=0
 while read -r where name; do
-	if ! is_for_architecture "$where" "$name"; then
-		clear_clock
-		printf 'skipped %s: not for %s\n' "$name" "$architecture"
-		skipped=$((skipped + 1))
+	if [[ " ${except[*]} " == *" $name "* ]]; then
+		skip "$name" "EXCEPT names it"
+	elif ! is_for_architecture "$where" "$name"; then
+		skip "$name" "not for $architecture"
 	elif [ "$where" = on_host ]; then
 		start on_host "$name"
 	else
