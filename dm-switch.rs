@@ -9,8 +9,8 @@
 //!
 //! A sector is 512 bytes throughout.
 //!
-//! First comes the policy, which has no `unsafe`, in the order in which data passes: from an upload
-//! to the page table, and on to the function with which device-mapper maps each I/O.
+//! First comes the policy, which has no `unsafe`: an upload, then the page table from its smallest
+//! part up and what owns it, then the target, with the function that picks the device of each I/O.
 //!
 //! - [`Upload`], [`Refusal`]: a checked message, or the reason of its refusal.
 //! - [`Geometry`], [`Chunk`], [`PageTable`]: the entries. [`PageTable::find`] returns that of a
@@ -110,7 +110,7 @@ static_assert!(abi::NETLINK_ATTR_MSG as usize == genl::ATTRIBUTE);
 impl genl::Family for Arc<SwitchList> {
     const NAME: &'static CStr = c"DM_SWITCH";
     const VERSION: u8 = 1;
-    /// v3's name: the module gets the page table.
+    /// v3's name of the command that uploads: the module gets the page table.
     const COMMAND: u8 = abi::NETLINK_CMD_GET_PAGE_TBL as u8;
     const MAX_LEN: u16 = abi::MAX_IPC_MSG_LEN as u16;
 
@@ -138,7 +138,8 @@ impl genl::Family for Arc<SwitchList> {
 /// The major and minor number of a mapped device.
 type DeviceNumber = (u32, u32);
 
-/// An upload whose fields are valid, as far as that can be checked without its switch.
+/// An upload whose fields are valid. What is not checked yet: that the switch exists, and that a
+/// chunk to be freed is aligned ([`TableSlot::apply`]).
 struct Upload<'a> {
     /// The mapped device's numbers.
     major: u32,
@@ -185,9 +186,9 @@ impl<'a> Upload<'a> {
         if first % per_word != 0 {
             return Err(Refusal::Unaligned { first, per_word });
         }
-        // Both sides include 4 bytes that are neither header nor entries: `nla_len` the header of
-        // the attribute, the struct its only declared word. The `- 1` is v3's, which accepts a
-        // message without its last byte.
+        // `nla_len` includes the 4 bytes of the attribute's header, and the size of the struct the
+        // 4 bytes of `ptbl_buff[1]`, so neither has to be subtracted. The `- 1` is v3's, which
+        // accepts a message without its last byte.
         let wanted =
             size_of::<abi::IpcPgTable>() - 1 + geometry.message_words(count) * size_of::<u32>();
         if wanted > nla_len {
@@ -498,8 +499,8 @@ impl Geometry {
 /// `CHUNK_ENTRIES` consecutive entries of a page table.
 ///
 /// Its entries up to the last one written are published: readers see them, as 0 where they were not
-/// written. A missing chunk is a placeholder without entries, so that a reader's check of that
-/// bound covers it, too.
+/// written. A missing chunk is a placeholder without a published entry, so that a reader, which
+/// compares its index with the end of the published entries, needs no check for it.
 struct Chunk {
     entries: Entries,
     /// The chunk's count in [`PageTable::hits`], for I/O that has a route. That of the placeholder
@@ -541,7 +542,8 @@ impl Chunk {
         values: &mut impl Iterator<Item = u32>,
     ) {
         let mut end = 0;
-        // In this order: `zip` takes no value after the last index.
+        // The indices come first: `zip` then takes no value after the last index, and the next
+        // chunk continues with the value that follows.
         for (index, value) in indices.zip(values) {
             let (word, shift) = self.entries.position(index);
             if let Some(word) = self.entries.words().get(word) {
@@ -583,7 +585,7 @@ impl Chunk {
     }
 
     /// Returns how many consecutive entries from `first` on equal `entry`, at most `most`; `first`
-    /// must begin a word. Without `entry`, returns how many are not published: `most`, or none.
+    /// must begin a word. Without `entry`, returns `most` if none of them is published, else 0.
     fn run_from(&self, geometry: Geometry, first: u32, most: u32, entry: Option<u32>) -> u32 {
         let published = self.entries.published();
         let Some(entry) = entry else {
@@ -876,8 +878,8 @@ impl PageTable {
     }
 
     /// Does the same for any number of pages, which may take seconds. May sleep: it reschedules
-    /// before each chunk. Fails with `EINTR` if the process is killed; the pages before some chunk
-    /// are written then.
+    /// before each chunk. Fails with `EINTR` if the process is killed; then only the pages before
+    /// the start of a chunk are written.
     fn write_killable(&self, pages: Range<u32>, mut values: impl Iterator<Item = u32>) -> Result {
         for (chunk, entries) in self.chunk_ranges(pages) {
             system::cond_resched_killable()?;
@@ -935,8 +937,8 @@ enum Line {
     InTree,
 }
 
-/// What two switches must have in common so that they can share a page table.
-/// Their numbers of pages may differ.
+/// The part of a table line that two switches must have in common to share a page table; for the
+/// rest, see [`SwitchList::add`]. Their numbers of pages may differ.
 #[derive(Clone, Copy, PartialEq)]
 struct Shape {
     line: Line,
@@ -984,9 +986,10 @@ impl TableSlot {
                 .is_some_and(|table| table.total == upload.total)
     }
 
-    /// Applies an upload to the page table: writes into it if the upload has the switch's number of
-    /// devices and the table's number of pages and entry size, and the table has the chunks, and
-    /// replaces it otherwise, and if the upload frees a chunk. A failure changes nothing. May sleep.
+    /// Applies an upload to the page table. Writes into the current one if the upload has the
+    /// switch's number of devices and this table's number of pages and entry size, and all its
+    /// chunks are allocated. Otherwise, or if the upload frees a chunk, a new page table replaces
+    /// the current one. A failure changes nothing. May sleep.
     fn apply(&self, upload: &Upload<'_>) -> Result<(), Refusal> {
         let first = upload.pages.start;
         if upload.frees_chunk() && first % CHUNK_ENTRIES != 0 {
@@ -1094,8 +1097,7 @@ impl SwitchList {
     /// This is `slot`, unless device-mapper's live table of the mapped device (or the loaded one,
     /// if none is live) has a switch with v3's line, the same shape and the same begin. Then both
     /// use the slot of that one, so the page table survives the reload. `slot` is kept for an
-    /// upload that has the numbers of devices and pages of the new switch, and not those of the old
-    /// one ([`Self::use_own`]).
+    /// upload that is for the new switch ([`Self::slot_for`]).
     ///
     /// May sleep. Allocates before it takes the lock: reclaim may wait for a suspended switch,
     /// whose resume needs the lock.
@@ -1200,10 +1202,11 @@ impl SwitchList {
             .last()
     }
 
-    /// Returns the slot that an upload is for: that of the live table, unless the upload's numbers
-    /// of devices and pages are those of a loaded switch, and neither those of the live one nor of
-    /// the page table that it uses. The second value is whether [`Self::use_own`] must be called
-    /// after the upload, because the loaded switch does not use its own slot yet.
+    /// Returns the slot that an upload is for: that of the live switch, or that of the loaded one
+    /// if the upload's numbers of devices and pages are those of the loaded switch, and neither
+    /// those of the live switch nor those of the page table that the live switch uses. The second
+    /// value is whether [`Self::use_own`] must be called after the upload, because the loaded
+    /// switch does not use its own slot yet.
     fn slot_for(
         &self,
         device: DeviceNumber,
@@ -1261,7 +1264,8 @@ impl SwitchList {
 /// Divides by the sectors of a page, with a multiplication.
 ///
 /// The map does so for each I/O. A division of 64 bits takes 20 to 40 cycles on most processors in
-/// use, a multiplication 3 or 4. The test `instructions`, which counts no cycles, shows a gain of 4.
+/// use, a multiplication 3 or 4. The test `instructions` does not show this: it counts instructions
+/// and not cycles, and there are only 4 fewer.
 struct PageSize {
     sectors: u64,
     multiplier: u64,
@@ -1887,9 +1891,11 @@ impl<'a, 'b> Tokens<'a, 'b> {
             return Ok(());
         };
         if start != self.next {
-            // A page without an entry goes to the first device, as one with the entry 0 does. So a
-            // word whose first pages have no entry is completed with entries of 0, and entries of 0
-            // up to the next word are left out.
+            // After a gap, swupload can continue only at the start of a word. So if the added pages
+            // begin inside a word, this writes the entry 0 for the pages before them in that word.
+            // If they have the entry 0 themselves and reach the next word, this continues there.
+            // Nothing else changes: a page without an entry goes to the first device, as one with
+            // the entry 0 does.
             let per_word = NonZeroU64::from(self.per_word);
             let word = start.saturating_sub(start % per_word);
             let next_word = word.saturating_add(per_word.get());
@@ -2061,8 +2067,8 @@ mod in_tree {
     /// Handles that message for a switch of `pages` pages. May sleep.
     ///
     /// The arguments are applied in their order. Readers see a change in a chunk of the current
-    /// table at once, and one in a chunk that the message adds only at the end. If an argument is
-    /// refused, the earlier ones are still applied, and the reason is logged.
+    /// table at once. They see a chunk that the message adds only when the message ends. If an
+    /// argument is refused, the earlier ones are still applied, and the reason is logged.
     pub(crate) fn message(slot: &TableSlot, pages: u64, args: &dm::Args<'_>) -> Result {
         let pages = u32::try_from(pages).unwrap_or(u32::MAX);
         let mut message = Message {
@@ -2167,8 +2173,8 @@ mod in_tree {
             self.make_chunks(total, &pages)?;
             if let Some(table) = self.table() {
                 let length = length as u32;
-                // These may be entries that the next call writes: it stores each one before it
-                // takes the next.
+                // The two ranges may overlap: `write_killable` stores each entry before it takes
+                // the next value.
                 let earlier = pages.clone().map(|page| page.saturating_sub(length));
                 table
                     .write_killable(pages, earlier.map(|page| table.entry(page)))
@@ -2650,7 +2656,8 @@ mod rcu {
     };
 
     /// An RCU read-side critical section, from its creation to its drop. A value that an [`Rcu`]
-    /// holds at any time in the section is not freed before the section ends. It must not sleep.
+    /// holds at any time in the section is not freed before the section ends. The section must not
+    /// sleep.
     ///
     /// It is of the sched flavour, which disables preemption: that needs the fewest instructions.
     /// Grace periods wait for all flavours.
@@ -3684,7 +3691,8 @@ mod dm {
             unsafe { (*self.0).bi_opf & (Self::OPERATION & !transfers | Self::PREFLUSH) == 0 }
         }
 
-        /// Whether the bio is a flush without data. Device-mapper sends one for each device.
+        /// Whether the bio is a flush without data. Device-mapper sends one for each device, unless
+        /// it flushes the devices itself (`flush_bypasses_map`).
         fn is_flush(&self) -> bool {
             // SAFETY: By the type's invariants, the bio is valid.
             let (flags, size) = unsafe { ((*self.0).bi_opf, (*self.0).bi_iter.bi_size) };
@@ -3932,8 +3940,8 @@ mod dm {
             // because the devices have pointers to `ti`, which a reference would invalidate.
             unsafe {
                 (*ti).private = KBox::into_raw(instance).cast();
-                // Device-mapper sends this number of flushes through the map. But if each target of
-                // the table says that it may, it sends one to each device itself.
+                // Device-mapper sends this number of flushes through the map, unless all targets of
+                // the table set `flush_bypasses_map`: then it flushes the devices itself.
                 (*ti).num_flush_bios = flushes;
                 abi::helper_dm_target_flush_bypasses_map(ti);
                 // One bio each, if all devices support the operation. The map cuts it.
