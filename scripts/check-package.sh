@@ -201,8 +201,14 @@ checkout() {
 	for program in dmsetup udevadm systemctl; do
 		echo "echo $program \$1 >>/run/log" >"$dir/opt/bin/$program"
 	done
+	echo '[ ! -e /run/volumes ] || cat /run/volumes' >>"$dir/opt/bin/dmsetup"
 	chmod +x "$dir"/opt/bin/*
-	expect "what make uninstall does" "dmsetup info udevadm control udevadm trigger systemctl daemon-reload" \
+	expect "what make uninstall says if there is a volume" \
+		"dm-switch: there are volumes: stop them first (systemctl stop 'dm-switch@*')" \
+		"$(in_machine "$dir" --setenv PATH /opt/bin:/usr/sbin:/usr/bin --chdir "/opt/dm-switch-$version" bash -c \
+			"echo DMSWITCH-VOLUME-volume >/run/volumes
+			make uninstall 2>&1 || :" | grep '^dm-switch: ')"
+	expect "what make uninstall does" "dmsetup info dmsetup info udevadm control udevadm trigger systemctl daemon-reload" \
 		"$(in_machine "$dir" --setenv PATH /opt/bin:/usr/sbin:/usr/bin --chdir "/opt/dm-switch-$version" bash -ec \
 			"mkdir -p /run/udev /run/systemd/system
 			touch /run/udev/control /run/dm-switch.lock
