@@ -2835,8 +2835,9 @@ mod rcu {
         /// Until the writer is dropped, the thread's allocations imply `GFP_NOIO`. Otherwise a
         /// suspend could wait for a function of its target, that function for this lock, the lock's
         /// holder for I/O of reclaim, and that I/O for the suspended device. For
-        /// [`super::percpu::Counters::new`] this is incomplete on later kernels: `__alloc_percpu`
-        /// takes a mutex there, whose holder may be waiting for I/O.
+        /// [`super::percpu::Counters::new`] this is incomplete on some kernels, 6.1.192 and 6.12.118
+        /// among them: `__alloc_percpu` takes a mutex there, whose holder may be waiting for I/O.
+        /// 7.3 allocates with `GFP_NOIO` under that mutex.
         pub(crate) fn lock(&self) -> Writer<'_, T> {
             let lock = self.writer.lock();
             Writer {
