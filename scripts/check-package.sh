@@ -204,7 +204,7 @@ checkout() {
 	echo '[ ! -e /run/volumes ] || cat /run/volumes' >>"$dir/opt/bin/dmsetup"
 	chmod +x "$dir"/opt/bin/*
 	expect "what make uninstall says if there is a volume" \
-		"dm-switch: there are volumes: stop them first (systemctl stop 'dm-switch@*')" \
+		"dm-switch: stop this volume first (dm-switch-volume stop NAME): volume" \
 		"$(in_machine "$dir" --setenv PATH /opt/bin:/usr/sbin:/usr/bin --chdir "/opt/dm-switch-$version" bash -c \
 			"echo DMSWITCH-VOLUME-volume >/run/volumes
 			make uninstall 2>&1 || :" | grep '^dm-switch: ')"
@@ -396,6 +396,13 @@ packages() {
 
 purge() {
 	local added
+	# Saved page tables stay as long as there is a table file.
+	expect "the saved page tables that postrm leaves" /var/lib/dm-switch/volume.hex "$(in_machine "$dir" sh -ec \
+		"mkdir -p /etc/dm-switch /var/lib/dm-switch
+		touch /etc/dm-switch/volume.table /var/lib/dm-switch/volume.hex
+		/var/lib/dpkg/info/dm-switch-tools.postrm purge >&2
+		ls /var/lib/dm-switch/*
+		rm -r /etc/dm-switch")"
 	run_commands README.md purge
 	# The kernels, and what they need.
 	mapfile -t added < <(packages | comm -13 "$work/packages" -)

@@ -36,8 +36,9 @@ update() {
 
 if [ "${1:-}" = --undo ]; then
 	# As debian/dm-switch-tools.prerm and .postrm do.
-	if [ -z "${DESTDIR:-}" ] && dmsetup info -c --noheadings -o uuid 2>/dev/null | grep '^DMSWITCH-VOLUME-' >/dev/null; then
-		die "there are volumes: stop them first (systemctl stop 'dm-switch@*')"
+	if [ -z "${DESTDIR:-}" ]; then
+		volumes=$(dmsetup info -c --noheadings -o uuid 2>/dev/null | sed -n 's/^DMSWITCH-VOLUME-//p') || :
+		[ -z "$volumes" ] || die "stop this volume first (dm-switch-volume stop NAME): $volumes"
 	fi
 	if_there /run/dm-switch.lock "$prefix/sbin/dm-switch-volume" release
 	rm -f "$prefix/sbin"/{swupload,dm-switch-volume} "$prefix/share/man/man4/dm-switch.4" \
