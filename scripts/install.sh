@@ -12,6 +12,9 @@
 . "$(dirname "$0")/lib.sh"
 cd "$top"
 
+# A plain su leaves root without the directories that depmod and dmsetup are in.
+PATH=$PATH:/usr/sbin:/sbin
+
 prefix=${DESTDIR:-}${PREFIX:-/usr/local}
 completions=$prefix/share/bash-completion/completions
 modules=${DESTDIR:-}/lib/modules
