@@ -100,7 +100,9 @@ make_machine() {
 	printf '%s\n' ext4 virtio_blk virtio_pci >>"$dir/etc/initramfs-tools/modules"
 	apt "$dir" update
 	for series in "${list[@]}"; do
-		newest "$dir" "$series"
+		release=$(newest "$dir" "$series")
+		[ -n "$release" ] || die "the archive has no kernel of $series with headers"
+		printf '%s\n' "$release"
 	done >"$dir/kernels"
 	read -r release <"$dir/kernels"
 	apt "$dir" install "linux-image-$release" "linux-headers-$release"
@@ -124,6 +126,7 @@ run_commands() {
 	parts=$(mktemp -d "$work/document.XXXXXX")
 	blocks "$1" "$parts"
 	for block in "$parts"/*."sh-$2"; do
+		[ -e "$block" ] || die "$1 has no block \"sh $2\""
 		in_machine "$dir" --chdir /opt bash -e -c "$(<"$block")"
 	done
 }
