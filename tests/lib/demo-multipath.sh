@@ -17,9 +17,9 @@ show_traffic() {
 	echo
 	echo "              member 0      member 1      member 2"
 	for region in 0 1 2 3 4 5; do
-		# shellcheck disable=SC2046 # six numbers
-		printf '  region %d  %5d %5d   %5d %5d   %5d %5d\n' $region \
-			$(traffic_of /dev/mapper/volume $((region * page_size + 8000)))
+		numbers=$(traffic_of /dev/mapper/volume $((region * page_size + 8000)))
+		# shellcheck disable=SC2086 # six numbers
+		printf '  region %d  %5d %5d   %5d %5d   %5d %5d\n' $region $numbers
 	done
 }
 

@@ -68,7 +68,7 @@ title "Status afterwards: the I/Os that the page table had a member for, and tho
 show "dmsetup status volume"
 
 title "An upload that is refused changes nothing"
-show "swupload -b 8 -t 2000000 volume /t/lib/members.hex"
+show_refused "swupload -b 8 -t 2000000 volume /t/lib/members.hex"
 show "dmsetup status volume"
 
 dmsetup remove volume
