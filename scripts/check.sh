@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# A person runs this, as make check, make check-debug or make check-kcsan.
+# A person runs this, as make check, make check-debug or make check-kcsan; coverage.sh and faults.sh call it, too.
 #
 # check.sh: run the tests, those that TEST in the environment names or all; of one alone, what it prints is shown.
 # EXCEPT in the environment names tests that are not run.  The last line is "N passed, N failed", with ", N skipped" if
@@ -10,7 +10,7 @@
 # Tests of tests/sh run in guests, several one after the other in each.  One that fails, hangs or
 # panics ends its guest, and the next ones get a new one.  A guest has one processor, because to emulate
 # a second one takes half as much time again.  A test that needs more has "# processors: 2" in it, one that counts
-# instructions "# processors: counted", one for which the kernel needs parameters has "# kernel: ", one
+# instructions "# processors: counted", one for which the kernel needs parameters has "# parameters: ", one
 # that needs the programs and modules of storage.cpio or array.cpio has "# image: storage" or
 # "# image: array", and only those that need the same share a guest.  Tests of tests/host run in the build root, or
 # with "# root: builder" in the root that has the compilers for the kernel.
@@ -33,7 +33,7 @@ batch=12
 limit=$((600 * slowness))
 
 dir=$(mktemp -d "$cache/check.XXXXXX")
-# Guests that still run, if a signal ends this, end with the shells that started them.
+# If a signal ends this, the shells in the background end, and with them their guests (see emulate).
 trap 'jobs -p | xargs -r kill 2>/dev/null || :; rm -rf "$dir"' EXIT
 
 # said NAME FILE: what the file has from the test's own beginning on.
@@ -98,7 +98,7 @@ needs() {
 
 # all_needs NAME
 all_needs() {
-	sed -nE '/^# (processors|kernel|image): /p' "tests/sh/$1"
+	sed -nE '/^# (processors|parameters|image): /p' "tests/sh/$1"
 }
 
 # in_guests NAME...: run tests, all of which need the same of a guest.
@@ -109,7 +109,7 @@ in_guests() {
 		processors=$(needs processors "tests/sh/$1")
 		boot "$dir/${image:-base}.initrd" $((limit * $#)) "${processors:-1}" /t/lib/run-tests.sh "$output" \
 			"tests=$(IFS=, && echo "$*")" "seconds=$((limit - 10))" "seed=$seed" ${COVERAGE:+coverage=1} \
-			"$(needs kernel "tests/sh/$1")" 2>>"$output.errors" || :
+			"$(needs parameters "tests/sh/$1")" 2>>"$output.errors" || :
 		if [ -n "${COVERAGE:-}" ]; then
 			sed -n 's/^dm-switch guest: counters //p' "$output" >"$COVERAGE/counters.$1"
 		fi

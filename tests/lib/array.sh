@@ -197,7 +197,10 @@ start_load() {
 	: >>/tmp/rounds
 	while [ ! -e /tmp/stop ]; do
 		fio --name=load "--filename=$1" --rw=randwrite --bs=16k --io_size=1m --randrepeat=0 --direct=1 \
-			--verify=crc32c --verify_fatal=1 >/tmp/round 2>&1 || cat /tmp/round >>/tmp/errors
+			--verify=crc32c --verify_fatal=1 >/tmp/round 2>&1 || {
+			echo "fio: exit status $?"
+			cat /tmp/round
+		} >>/tmp/errors
 		echo round >>/tmp/rounds
 	done &
 	load_job=$!

@@ -3,13 +3,13 @@
 #
 # Checks, for the tests of the guests and of the host.
 #
-#   fail TEXT                print TEXT, and end the test as failed
+#   fail TEXT                print TEXT on standard error, and end the test as failed
 #   expect WHAT WANTED GOT   fail if GOT is not WANTED
 #   same_lines WHAT          fail if the files /tmp/wanted and /tmp/got differ, and print how
 #   fails COMMAND...         fail if the command succeeds; its standard error goes to /tmp/stderr
 
 fail() {
-	echo "FAILED: $*"
+	echo "FAILED: $*" >&2
 	exit 1
 }
 
