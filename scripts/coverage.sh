@@ -3,7 +3,7 @@
 #
 # A person runs this, as make coverage.
 #
-# coverage.sh: run the tests in guests, those that TEST in the environment names or all, with a module that counts how
+# coverage.sh: run the tests in guests, as TEST and EXCEPT in the environment choose, with a module that counts how
 # often each part of it is reached, print how much that is, and write coverage/index.html, which shows each line.
 #
 # Of all tests, print what they do not reach and what of tests/coverage/unreached they do, and fail if there is any.
@@ -18,7 +18,7 @@ cd "$top"
 COVERAGE=$(mktemp -d "$cache/coverage.XXXXXX")
 trap 'rm -rf "$COVERAGE"' EXIT
 list=(tests/coverage/unreached)
-if [ -n "${TEST:-}" ]; then
+if [ -n "${TEST:-}${EXCEPT:-}" ]; then
 	list=()
 fi
 

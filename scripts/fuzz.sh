@@ -38,6 +38,10 @@ yes/no)
 	;;
 *) die "LED is yes or no, not $led" ;;
 esac
+if [ -n "${KEEP:-}" ] && { [ "$led" = no ] || [ -n "${SCRIPT:-}" ]; }; then
+	die "KEEP renews the corpus from a run that is led, not with LED=no or SCRIPT"
+fi
+# It sources lib.sh again: with COVERAGE, the build root has clang, too.
 . "$(dirname "$0")/guest.sh"
 
 seconds=${TIME:-60}
@@ -81,6 +85,7 @@ if usually=$seconds in_guest "fuzzing" "$dir/output" "$limit" "${arguments[@]}";
 	grep -qx "dm-switch guest: 0" "$dir/output" || die "fuzzing failed; see above"
 	if [ "$mode" = renew ]; then
 		printed "$dir/output" | sed -n 's/^corpus: //p' >"$dir/corpus"
+		[ -s "$dir/corpus" ] || die "the fuzzer printed no corpus"
 		sed -i '/^[^#]/d' tests/fuzz/corpus
 		cat "$dir/corpus" >>tests/fuzz/corpus
 	fi

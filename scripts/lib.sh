@@ -14,9 +14,9 @@ cache=${XDG_CACHE_HOME:-~/.cache}/dm-switch
 
 host_packages=(mmdebstrap bubblewrap ca-certificates debian-archive-keyring)
 
-# The host's architecture, as Debian names it, and the guest's, for which the module and the tools are built.  Of the
-# guest's: QEMU's name of it, with which those of compilers begin, too, what QEMU has for it, and what the kernel calls
-# the serial lines of that.
+# The host's architecture, as Debian names it, and the guest's, for which the module and the tools are built.  machine is
+# QEMU's name of the guest's, and the compilers' names begin with it.  serial is what the kernel calls its serial lines,
+# and hardware are QEMU's options for it.
 host_architecture=amd64
 architecture=${ARCH:-amd64}
 # shellcheck disable=SC2034 # used by the scripts that source this
@@ -36,7 +36,7 @@ arm64)
 	exit 1
 	;;
 esac
-# Kernel trees have other names.
+# The makefiles of a kernel read ARCH, too, and have other names.
 if [ "$architecture" = "$host_architecture" ]; then
 	unset ARCH
 fi
@@ -219,7 +219,7 @@ once() {
 	) 9>"$dir.lock"
 }
 
-# beside COMMAND [ARGUMENT...]: start a command in the background.
+# beside COMMAND [ARGUMENT...]: start a command in the background; join prints its standard error.
 beside_jobs=() beside_logs=()
 beside() {
 	beside_logs+=("$(mktemp)")
@@ -293,7 +293,8 @@ debian() {
 	rm -f "$dir.sources" "$dir.proxy"
 }
 
-# make_root PACKAGE... DIR: make a Debian with these packages; of the guest's architecture are those that say so.
+# make_root PACKAGE... DIR: make a Debian with these packages, of the host's architecture, or of the one that their names
+# end in.
 make_root() {
 	local architectures=$host_architecture
 	if [[ "$*" == *:"$architecture"* ]]; then
@@ -392,9 +393,9 @@ is_up() {
 # slower but the same everywhere.
 #
 # Once in some hundred times the emulator does not get the kernel as far as the guest's first process: a
-# guest that is not there in a minute is started again.
+# guest that is not there in a minute, or $slowness minutes, is started again.
 emulate() {
-	local output=$1 seconds=$2 emulator start
+	local output=$1 seconds=$2 emulator start status
 	shift 2
 	for _ in 1 2 3; do
 		rm -f "$output.log"
@@ -402,6 +403,7 @@ emulate() {
 			-accel tcg "${hardware[@]}" -nodefaults -no-user-config -display none -no-reboot \
 			-serial "file:$output.log" -serial "file:$output" "$@" </dev/null &
 		emulator=$!
+		trap 'kill "$emulator"; exit 1' TERM
 		start=$SECONDS
 		while ! is_up "$output" && kill -0 $emulator 2>/dev/null; do
 			if [ $((SECONDS - start)) -gt $((60 * ${slowness:-1})) ]; then
@@ -411,7 +413,10 @@ emulate() {
 			fi
 			sleep 0.2
 		done
-		if wait $emulator; then
+		status=0
+		wait $emulator || status=$?
+		trap - TERM
+		if [ $status -eq 0 ]; then
 			return
 		elif is_up "$output"; then
 			return 1

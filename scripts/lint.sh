@@ -20,15 +20,13 @@ format() {
 
 # clippy_module CRATE: the module is compiled in a copy, for a compiler's warnings show only when it runs.
 clippy_module() {
-	local copy
+	local copy status=0
 	copy=$(mktemp -d "$cache/lint.XXXXXX")
 	cp -r Kbuild dm-switch.h dm-switch.rs helpers.c compat "$copy"
-	in_builder make -s -C "$KDIR" "M=$copy" "CRATE=$1" CLIPPY=1 modules 2>&1 | tee "$copy/log"
-	if grep -q warning "$copy/log"; then
-		rm -rf "$copy"
-		return 1
-	fi
+	in_builder make -s -C "$KDIR" "M=$copy" "CRATE=$1" CLIPPY=1 modules 2>&1 | tee "$copy/log" || status=1
+	! grep -q warning "$copy/log" || status=1
 	rm -rf "$copy"
+	return "$status"
 }
 
 # clippy_tool DIR [ARGUMENT...]
@@ -47,7 +45,7 @@ shell() {
 	in_root shellcheck compat/*.sh tests/policy/cargo.sh
 	# What the guest's scripts source has other paths there.
 	in_root shellcheck -s sh -e SC1090,SC1091 tests/lib/*.sh tests/lib/init tests/sh/* \
-		tests/package/*.sh tests/package/sh/* tools/dm-switch-volume udev/dm-switch-member udev/hooks/dm-switch
+		tests/package/*.sh tests/package/sh/* debian/*.{postinst,postrm,prerm} tools/dm-switch-volume udev/dm-switch-member udev/hooks/dm-switch
 }
 
 manual() {

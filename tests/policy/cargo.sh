@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tests/host and scripts/lint.sh run this in the build root.
+# tests/host, scripts/lint.sh and scripts/mutants.sh run this in the build root.
 #
 # cargo.sh COMMAND [ARGUMENT...]: run a command of cargo's on the package in this directory.  With KIND in the
 # environment, that is built elsewhere than without it.
@@ -26,6 +26,10 @@ put() {
 	fi
 }
 
+# What was removed from the checkout must not be compiled, either.
+find "$dir" -path "$dir/target" -prune -o -name '*.rs' -print | while read -r file; do
+	[ -e "$top/${file#"$dir/"}" ] || [ "$file" = "$dir/bindings.rs" ] || rm "$file"
+done
 for file in $(cd "$top" && find dm-switch.rs compat tests/fuzz tests/policy -name '*.rs' -o -name Cargo.toml); do
 	put "$file" "$file"
 done
