@@ -9,9 +9,9 @@
 #                     the same over multipath devices and iSCSI
 #   make check        run all tests; TEST='name ...' runs those, and shows what one
 #                     alone prints; EXCEPT='name ...' runs all but those
-#   make check-debug  the same on a kernel that is built for finding faults; what
-#                     races does so for TIME seconds (60)
-#   make check-kcsan  those of things at once on a kernel that looks for data races
+#   make check-debug  the same on a kernel that is built for finding faults; each race
+#                     takes TIME seconds (60)
+#   make check-kcsan  the tests of concurrency, on a kernel that looks for data races
 #   make coverage     how much of the module the tests reach, line by line in
 #                     coverage/index.html; all that they do not reach is in
 #                     tests/coverage/unreached, with the reason
@@ -58,11 +58,12 @@
 #              it needs the kernel's headers packages alone.
 #   TOOLCHAIN  the Debian whose compilers build the module: trixie or bookworm.  The default is the one
 #              that the kernel is from: bookworm for 6.1, else trixie.  CRATE=kernel needs trixie's.
-#   KDIR       a kernel's tree, or its headers, to build the module against with the host's own compilers.  CRATE is
-#              then by default the kernel's own crate where the tree has metadata that this rustc can read, else compat.
+#   KDIR       a kernel's tree, or its headers, to build the module against with the host's own compilers; for make,
+#              module and install alone.  CRATE is then by default the kernel's own crate where the tree has metadata
+#              that this rustc can read, else compat.
 
 PREFIX ?= /usr/local
-export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST FAULT SEED TIME LED SCRIPT INPUTS KEEP PREFIX DESTDIR
+export KVER ARCH KERNEL CRATE TOOLCHAIN KDIR SUITE TEST EXCEPT FAULT SEED TIME LED SCRIPT INPUTS KEEP PREFIX DESTDIR
 
 # The tool is built in a build root, and its crates are downloaded.
 all: $(if $(KDIR),module,module tools)

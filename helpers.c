@@ -65,8 +65,8 @@ void helper_bio_remap(struct bio *bio, struct block_device *bdev,
  * Shorten a bio, which is being mapped, to its first @sectors sectors, fewer than it has.  Return
  * false, and change nothing, if it is an atomic write.
  *
- * A flush with data reaches a map only if the whole table is on one device.  Both parts keep
- * REQ_PREFLUSH, so each flushes that device before its own data, and the bio may be cut.
+ * Device-mapper passes on a flush with data only if the whole table is on one device.  Both parts
+ * keep REQ_PREFLUSH, so each flushes that device before its own data, and the bio may be cut.
  */
 bool helper_bio_cut(struct bio *bio, unsigned int sectors)
 {
@@ -129,7 +129,7 @@ void helper_dm_target_flush_bypasses_map(struct dm_target *ti)
 #endif
 }
 
-/* Return the least and the greatest length of an atomic write in bytes, or 0 if there is none. */
+/* Store the least and the greatest length of an atomic write in bytes, or 0 if there is none. */
 void helper_get_atomic_writes(struct queue_limits *limits, unsigned int *units)
 {
 #ifdef HAVE_ATOMIC_WRITES
@@ -220,8 +220,8 @@ struct retired {
  * While more bytes than this wait to be freed, PageTable::next_version makes no table
  * (helper_retirement_has_room).  While more than half of it wait, a thread that has replaced a
  * value waits when it returns to userland.  So the limit is reached only by many threads at once,
- * many messages in one system call, threads that are killed while they wait or cannot wait
- * (wait_on_return), or one very large table of the kernel's own line.
+ * many messages in one system call, threads that do not wait, because they are killed or no memory
+ * is left for the file (wait_on_return), or one very large table of the kernel's own line.
  */
 #define MAX_RETIRED (64L << 20)
 
@@ -271,7 +271,8 @@ static const struct file_operations wait_operations = {
 
 /*
  * Make the thread wait when it returns to userland, where it holds no locks: the kernel calls the
- * release function of a file there, after the thread has put the last reference.
+ * release function of a file there, after the thread has put the last reference.  Without memory
+ * for the file, the thread does not wait.
  */
 static void wait_on_return(void)
 {

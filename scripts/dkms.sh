@@ -30,7 +30,7 @@ output_of_dkms() {
 	echo "/proc/$pid/fd/2"
 }
 
-# clear [NAME]: delete all of DKMS's copy of the source, more than 100 MB after a build, but the log and this file.
+# clear [NAME]: delete all of DKMS's copy of the source, more than 100 MB after a build, but the log and NAME.
 clear() {
 	find . -mindepth 1 ! -name make.log ! -name "${1:-make.log}" -delete
 }

@@ -48,8 +48,8 @@ need_test_modules() {
 	usually=15 once "$test_modules" "building the modules that tests load" make_modules
 }
 
-# The memory of a guest, in MiB; how many times as long as on a kernel of Debian's everything may take, for one
-# that checks what it does takes both; and for how many seconds a test has things race.
+# memory is a guest's, in MiB, slowness the factor for all limits of time, and race the seconds that a race takes.  A
+# kernel that looks for faults needs more of each.
 memory=1500 slowness=1 race=1
 if [ -n "${KERNEL:-}" ]; then
 	memory=2500 slowness=8 race=${TIME:-60}
@@ -61,6 +61,7 @@ prepare_guest() {
 	local dir=$1 image
 	shift
 	mkdir -p "$dir/files/t" "$dir/files/usr/bin"
+	# With KDIR, that would use the host's compilers.
 	KDIR='' scripts/module.sh "$dir/files/t/dm-switch.ko"
 	join "getting the tool and the guest's file system"
 	cp "$SWUPLOAD" tools/dm-switch-volume "$dir/files/usr/bin"

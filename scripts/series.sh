@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# kernel.sh and bench.sh source this.
+# kernel.sh, bench.sh and fuzz.sh source this.
 #
 # The series of kernels that the module supports, oldest first, and the suite of Debian's that has each.
 

@@ -3,7 +3,7 @@
 #
 # Running the fuzzer in the guest.
 #
-#   fuzz ARGUMENT...   run the fuzzer; the module must be loaded
+#   fuzz ARGUMENT...   make four disks, and run the fuzzer; the module must be loaded
 
 # The fuzzer reads the log, in which each refusal has a line: thousands of them.  Only errors go to the serial line,
 # which is slow.  Expedited grace periods of RCU save time, too.

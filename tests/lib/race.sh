@@ -8,7 +8,8 @@
 #   known_sectors DISKS FIRST LENGTH SKIP SECTORS
 #                                  write what fio verifies to sectors of these RAM disks: from FIRST to FIRST + SECTORS,
 #                                  LENGTH sectors each time, and leave SKIP sectors after them as they are
-#   again COMMAND...               run a command again and again, at least once; if it fails, the race ends
+#   again COMMAND...               run a command again and again, at least once; if it fails, go_on_until ends, and stop
+#                                  fails
 #   go_on_until COMMAND...         wait until a command succeeds, or the race has ended
 #   race WHAT ARGUMENT...          read and verify with fio, which gets the arguments, for the time of a race
 #   stop                           stop all that runs in the background; fail if any of it has failed

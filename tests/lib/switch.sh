@@ -9,7 +9,7 @@
 #   replace NAME TABLE                 load a table for a mapped device that has one, and resume the device
 #   target_length SECTORS              set the length of the switches that refuses tries to make; it is 64 at first
 #   refuses TEXT ARGUMENT...           fail if the arguments make a switch, or are refused for another reason than TEXT
-#   counts NAME                        print how many I/Os a switch remapped, and how many unmapped
+#   counts NAME                        print a switch's counts of I/Os that had a route, and that had none
 #   counted NAME WANTED COMMAND...     run a command; fail if it does not add WANTED to these counts
 #   has NAME SECTOR NAMES              fail if a switch's sectors from SECTOR on have other names than NAMES
 #   random_pages PAGES DEVICES         print a page table, the same at each run
@@ -18,8 +18,8 @@
 #   expect_pages FILE PAGE_SIZE DEVICE SECTOR COUNT
 #                                      fail if sectors of a switch over named disks come from others than FILE names
 #   expect_left FILE PAGE_SIZE DISK DEVICE FROM TO
-#                                      fail if of the first 960 sectors of a device, which had the names of DISK, not
-#                                      just those are empty that are from FROM to TO in pages whose owner is DISK
+#                                      the first 960 sectors of a device had the names of DISK: fail unless exactly
+#                                      those are empty that are from FROM to TO, and in pages whose owner is DISK
 
 switch_line() {
 	page_size=$1

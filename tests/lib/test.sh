@@ -5,7 +5,7 @@
 # a command that fails fails the test, and so does a complaint in the kernel's log.
 #
 #   rise BEFORE AFTER        print by how much each number of AFTER is larger than that of BEFORE
-#   repeat COUNT FORMAT      print FORMAT for each number below COUNT, which replaces %d in it, once or twice
+#   repeat COUNT FORMAT      print FORMAT for each number from 0 to COUNT - 1, which replaces one or two %d in it
 #   until_true COMMAND...    repeat the command until it succeeds; fail after 20 seconds
 #   parameter NAME           print a parameter of the kernel's command line
 #   uptime                   print the guest's uptime in seconds
