@@ -25,8 +25,8 @@
 //! - [`in_tree`]: the table line and the message of the kernel's own target of that name.
 //!
 //! Then come the wrappers, with all `unsafe`: [`entries`], [`choice`], [`percpu`] (counts),
-//! [`system`], [`rcu`] (what frees a replaced page table, and when), [`sysfs`], [`genl`], [`dm`],
-//! and [`abi`], the generated bindings.
+//! [`system`], [`rcu`] (a workqueue frees a replaced page table after its last reader:
+//! [`rcu::RcuBox::retire`]), [`sysfs`], [`genl`], [`dm`], and [`abi`], the generated bindings.
 //!
 //! C header: `dm-switch.h`
 
@@ -169,12 +169,13 @@ impl<'a> Upload<'a> {
         let header = header(message);
         let (total, first, count) = (header.page_total, header.page_offset, header.page_count);
         let end = u64::from(first) + u64::from(count);
+        // "too many page table entries"
         if end > u64::from(total) {
             return Err(Refusal::PastTotal { end, total });
         }
         let (pte_bits, dev_count) = (u32::from(header.pte_bits), u32::from(header.dev_count));
-        // v3 checks the mask before the entry size, so more than 32 bits come here, too. Their mask
-        // is that of 32.
+        // v3 checks the mask before the entry size, so 0 bits, whose mask is 0, and more than 32,
+        // whose mask is that of 32, come here, too.
         let mask = u32::MAX
             .checked_shr(u32::BITS.saturating_sub(pte_bits))
             .unwrap_or(0);
@@ -186,9 +187,9 @@ impl<'a> Upload<'a> {
         if first % per_word != 0 {
             return Err(Refusal::Unaligned { first, per_word });
         }
-        // `nla_len` includes the 4 bytes of the attribute's header, and the size of the struct the
-        // 4 bytes of `ptbl_buff[1]`, so neither has to be subtracted. The `- 1` is v3's, which
-        // accepts a message without its last byte.
+        // `nla_len` includes the attribute's header, of 4 bytes. The size of the struct includes
+        // `ptbl_buff[1]`, also of 4 bytes. The two cancel out. The `- 1` is v3's, which accepts a
+        // message without its last byte.
         let wanted =
             size_of::<abi::IpcPgTable>() - 1 + geometry.message_words(count) * size_of::<u32>();
         if wanted > nla_len {
@@ -264,6 +265,8 @@ fn copy_start(to: &mut [u8], from: &[u8]) {
 }
 
 /// The reason why an upload is refused. It is displayed as the text of the answer.
+///
+/// [`Upload::check`] returns the reasons up to [`Self::TableTooLarge`].
 enum Refusal {
     TooShort {
         nla_len: usize,
@@ -503,8 +506,8 @@ impl Geometry {
 /// compares its index with the end of the published entries, needs no check for it.
 struct Chunk {
     entries: Entries,
-    /// The chunk's count in [`PageTable::hits`], for I/O that has a route. That of the placeholder
-    /// is not used.
+    /// The chunk's count in [`PageTable::hits`], for I/O that has a route. The placeholder has that
+    /// of chunk 0, but no entries, so nothing is counted in it.
     hits: percpu::Count,
 }
 
@@ -726,9 +729,11 @@ impl PageTable {
     fn find(&self, page: u64) -> Option<Found<'_>> {
         let chunk = self.chunks.get((page >> abi::CHUNK_PTE_SHIFT) as usize)?;
         let index = page as u32 % CHUNK_ENTRIES;
+        // `get` returns the word, shifted so that the entry is its lowest one, and the number of
+        // published entries from this one on.
         let (word, left) = chunk.entries.get(index)?;
         let entry = self.geometry.entry(word, 0);
-        // `get` has shifted the word: the zeros above the entries that are left are no entries.
+        // The zeros above the rest of the word are no entries.
         let rest = self.geometry.rest_of_word(index);
         let run = self.geometry.run_in_word(word, entry).min(rest);
         Some(Found {
@@ -788,7 +793,7 @@ impl PageTable {
     }
 
     /// Counts an unmapped I/O in the chunk of `page`, if the table is large enough to have that
-    /// chunk. Mapped I/O is counted by its route.
+    /// chunk. For mapped I/O, `helper_bio_remap` adds 1 to the counts that its route names.
     fn count_unmapped(&self, page: u64) {
         let number = (page >> abi::CHUNK_PTE_SHIFT) as usize;
         if number < self.chunks.len() {
@@ -1094,10 +1099,10 @@ impl SwitchList {
 
     /// Adds a switch, and returns the slot that it is to use.
     ///
-    /// This is `slot`, unless device-mapper's live table of the mapped device (or the loaded one,
-    /// if none is live) has a switch with v3's line, the same shape and the same begin. Then both
-    /// use the slot of that one, so the page table survives the reload. `slot` is kept for an
-    /// upload that is for the new switch ([`Self::slot_for`]).
+    /// Normally this is `slot`. But if the device's table in use ([`Self::in_use`]) has a switch
+    /// with v3's line, the same shape and the same begin, it is the slot of that switch, so the
+    /// page table survives the reload. `slot`, which has no page table, is then kept in
+    /// [`ListedSwitch::own`] until an upload fits the new switch alone ([`Self::slot_for`]).
     ///
     /// May sleep. Allocates before it takes the lock: reclaim may wait for a suspended switch,
     /// whose resume needs the lock.
@@ -1202,11 +1207,10 @@ impl SwitchList {
             .last()
     }
 
-    /// Returns the slot that an upload is for: that of the live switch, or that of the loaded one
-    /// if the upload's numbers of devices and pages are those of the loaded switch, and neither
-    /// those of the live switch nor those of the page table that the live switch uses. The second
-    /// value is whether [`Self::use_own`] must be called after the upload, because the loaded
-    /// switch does not use its own slot yet.
+    /// Returns the slot that an upload is for. This is the slot of the switch in use
+    /// ([`Self::in_use`]), unless the upload's numbers of devices and pages fit neither that switch
+    /// nor its page table, but fit a loaded switch. Then it is the loaded switch's own slot, and
+    /// the second value says whether [`Self::use_own`] must be called after the upload.
     fn slot_for(
         &self,
         device: DeviceNumber,
@@ -1340,7 +1344,8 @@ impl Switch {
 
     const UNMAPPED: usize = 1;
 
-    /// Returns the route of an I/O to a page with this entry, or `None` if there is no such device.
+    /// Returns the route of an I/O to a page with this entry: the device, and the two counts to
+    /// which 1 is added. Returns `None` if there is no such device.
     fn route_to<'a>(
         &'a self,
         found: &Found<'a>,
@@ -1360,7 +1365,7 @@ impl dm::Target for Switch {
 
     type Shared = Arc<SwitchList>;
     type Answer = Answer;
-    /// `None` is not logged.
+    /// The reason why an I/O has no route. Without a reason, nothing is logged.
     type Unmapped = Option<Unmapped>;
 
     #[inline]
@@ -2633,7 +2638,8 @@ mod system {
     }
 }
 
-/// Values that readers use without a lock while a writer replaces them.
+/// Values that readers use without a lock while a writer replaces them. [`RcuBox::retire`] makes a
+/// workqueue free a replaced value after its last reader.
 ///
 /// C header: [`include/linux/rcupdate.h`](srctree/include/linux/rcupdate.h)
 mod rcu {
@@ -2716,8 +2722,8 @@ mod rcu {
         /// critical sections (`queue_rcu_work` in `helper_retire` of `helpers.c`).
         ///
         /// Does not wait here. `bytes` is the memory that is freed then. If more than 32 MiB wait
-        /// to be freed, the thread waits for some of it later, on its way back to userland, where
-        /// it holds no locks. Above 64 MiB, [`Retirement::has_room`] is false.
+        /// to be freed, the thread waits on its way back to userland, where it holds no locks,
+        /// until at most 32 MiB do. Above 64 MiB, no new table is made ([`Retirement::has_room`]).
         fn retire(self, bytes: usize) {
             let node = KBox::into_raw(self.0);
             // SAFETY: The node came from a box, and from here on only `free` frees it. The
@@ -2835,9 +2841,9 @@ mod rcu {
         /// Until the writer is dropped, the thread's allocations imply `GFP_NOIO`. Otherwise a
         /// suspend could wait for a function of its target, that function for this lock, the lock's
         /// holder for I/O of reclaim, and that I/O for the suspended device. For
-        /// [`super::percpu::Counters::new`] this is incomplete on some kernels, 6.1.192 and 6.12.118
-        /// among them: `__alloc_percpu` takes a mutex there, whose holder may be waiting for I/O.
-        /// 7.3 allocates with `GFP_NOIO` under that mutex.
+        /// [`super::percpu::Counters::new`] this is incomplete on some kernels, 6.1.192 and
+        /// 6.12.118 among them: `__alloc_percpu` takes a mutex there, whose holder may be waiting
+        /// for I/O. 7.3 allocates with `GFP_NOIO` under that mutex.
         pub(crate) fn lock(&self) -> Writer<'_, T> {
             let lock = self.writer.lock();
             Writer {

@@ -217,11 +217,12 @@ struct retired {
 };
 
 /*
- * While more bytes than this wait to be freed, PageTable::next_version makes no table
- * (helper_retirement_has_room).  While more than half of it wait, a thread that has replaced a
- * value waits when it returns to userland.  So the limit is reached only by many threads at once,
- * many messages in one system call, threads that do not wait, because they are killed or no memory
- * is left for the file (wait_on_return), or one very large table of the kernel's own line.
+ * The limit of bytes that wait to be freed.  Above it, PageTable::next_version makes no table
+ * (helper_retirement_has_room).  Above half of it, a thread that has replaced a value waits when it
+ * returns to userland.  So the limit is reached only by many threads at once,
+ * by many messages in one system call, by threads that do not wait (killed ones, and ones without
+ * memory for the file through which wait_on_return makes them wait), or by one very large table of
+ * the kernel's own line.
  */
 #define MAX_RETIRED (64L << 20)
 
