@@ -27,7 +27,10 @@ use kernel::{
         allow_allocations,
         take_log, //
     },
-    error::code::*, //
+    error::{
+        code::*,
+        Error, //
+    }, //
 };
 use proptest::prelude::*;
 
@@ -206,6 +209,23 @@ fn a_module_without_memory_is_not_loaded() {
         failures += 1;
     }
     assert_eq!(failures, 2);
+}
+
+#[test]
+fn a_message_fails_for_want_of_memory_or_because_its_process_is_killed() {
+    let _module = Module::load().unwrap();
+    let switch = table(40, "2 10 /dev/ram2 0 /dev/ram0 5");
+    let send = |arguments| switch.message(0, &format!("set_region_mappings {arguments}"), 100);
+    let errno = |error: Error| Some(error.to_errno().abs());
+    allow_allocations(0);
+    let without_memory = send("0:1").err();
+    allow_allocations(usize::MAX);
+    assert_eq!(without_memory, errno(ENOMEM));
+    assert!(send("0:1").is_ok());
+    abi::kill_after(Some(0));
+    let killed = send("0:1 R1,2").err();
+    abi::kill_after(None);
+    assert_eq!(killed, errno(EINTR));
 }
 
 /// A device is refused if the target does not support it, with both lines.
