@@ -7,23 +7,19 @@
 #   show COMMAND           print a command, and run it; if it fails, end the demo
 #   show_refused COMMAND   print a command that fails, run it, and print its exit status; if it succeeds, end the demo
 
+. /t/lib/checks.sh
+
 title() {
 	printf '\n== %s\n\n' "$1"
 }
 
 show() {
 	printf '$ %s\n' "$1"
-	eval "$1" 2>&1 || stopped "failed, with the exit status $?"
+	eval "$1" 2>&1 || fail "exit status $?: $1"
 }
 
 show_refused() {
 	printf '$ %s\n' "$1"
-	! eval "$1" 2>&1 || stopped "succeeded, and should fail"
+	! eval "$1" 2>&1 || fail "succeeded, and should fail: $1"
 	printf '(refused)\n'
-}
-
-# stopped WHY
-stopped() {
-	printf 'The command %s\n' "$1"
-	exit 1
 }
